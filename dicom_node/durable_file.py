@@ -1,0 +1,67 @@
+"""Files that survive a power cut: written whole under their final name, or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import uuid4
+
+from dicom_node.errors import StorageFull
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file so that, once this returns, it outlives kill -9 and power loss.
+
+    The bytes go to a temporary name in the same directory, are fsynced, renamed onto ``path``, and the directory is
+    fsynced. A crash before the rename leaves a ``.part`` file and never a half-written ``path``.
+
+    Args:
+        path: Final name; missing parent directories are made durably too.
+        chunks: The content, in order.
+
+    Raises:
+        StorageFull: The disk or quota has no room; no trace of the attempt is left.
+        OSError: Any other failure of the file system.
+    """
+    make_directory_durably(path.parent)
+    part = path.parent / f".{uuid4().hex}.part"
+    try:
+        with part.open("xb", buffering=0) as file:
+            for chunk in chunks:
+                _write_all(file.fileno(), chunk)
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno in _NO_ROOM:
+            raise StorageFull(f"no room to write {path.name}: {error.strerror}; free space and retry") from error
+        raise
+    fsync_directory(path.parent)
+
+
+def make_directory_durably(path: Path) -> None:
+    """Make a directory and its missing parents, each recorded in its own parent before this returns."""
+    if path.is_dir():
+        return
+    make_directory_durably(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync_directory(path.parent)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names inside a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]

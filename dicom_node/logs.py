@@ -1,0 +1,55 @@
+"""Structured log events on stderr: identifiers and facts, never a patient's name."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+FORBIDDEN_KEYS = frozenset(
+    {
+        "PatientName",
+        "patient_name",
+        "PatientBirthDate",
+        "patient_birth_date",
+        "PatientAddress",
+        "patient_address",
+    }
+)
+
+
+def configure_logs(*, json: bool, level: str = "INFO") -> None:
+    """Send every event of this process to stderr.
+
+    Args:
+        json: One JSON document a line (for collectors) instead of text for people.
+        level: Lowest level that is written: DEBUG, INFO, WARNING or ERROR.
+    """
+    # pydicom logs values that break a rule, and a value may be a patient's name.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _drop_identity,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose events carry the name of the room they come from."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
+    return logger
+
+
+def _drop_identity(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {key: value for key, value in event.items() if key not in FORBIDDEN_KEYS}

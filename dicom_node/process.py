@@ -1,0 +1,72 @@
+"""What every long-running process of the node does: one of a kind per home, private files, dies with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom_node.errors import UsageError
+
+_PR_SET_PDEATHSIG = 1
+PRIVATE_UMASK = 0o077
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies: whatever is killed, no orphan keeps a port or a lock.
+
+    Nothing is lost by it: every process of the node may be killed at any moment (Linux ``prctl(2)``).
+    """
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent or parent == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def sole_owner(home: Path, role: str, *, patience_seconds: float = 30.0) -> Iterator[None]:
+    """Hold the lock ``<home>/<role>.lock`` while the block runs; the kernel lets go of it when the process dies.
+
+    Args:
+        home: The node's home; made, with mode 0700, where it is missing.
+        role: ``listener``, ``worker`` or ``archive``.
+        patience_seconds: How long to wait for a predecessor that is still ending.
+
+    Raises:
+        UsageError: Another process has the role in this home.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = home / f"{role}.lock"
+    with path.open("a+b") as file:
+        deadline = time.monotonic() + patience_seconds
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise UsageError(f"another {role} already serves {home.absolute()}: one {role} per home")
+            time.sleep(0.1)
+        yield
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set while the block runs (main thread only)."""
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,227 @@
+"""node.toml -> validated, frozen settings. Unknown keys are errors that name the key."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dicom_node.errors import SettingsError
+
+CONFIG_VARIABLE = "DICOM_NODE_CONFIG"
+HOME_VARIABLE = "DICOM_NODE_HOME"
+ARCHIVE = "archive"
+SENDER = "sender"
+
+
+def _ae_title(value: str) -> str:
+    if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError("an AE title has 1 to 16 ASCII characters and no backslash (PS3.5 6.2)")
+    return value.strip()
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f"expected an address or a network such as 10.1.0.0/16: {error}") from error
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Priority = Literal["routine", "urgent"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NodeTable(_Table):
+    """``[node]``: who this node is and where it keeps its state."""
+
+    ae_title: AETitle = "DICOM_NODE"
+    bind: str = "127.0.0.1"
+    port: Port = 11112
+    home: Path = Field(default=Path("node-data"), strict=False)
+    quiet_seconds: float = Field(default=20.0, ge=0, strict=False)
+    database: str | None = None
+    storage_classes: tuple[str, ...] = Field(default=(), strict=False)
+    """Further SOP class UIDs to accept beside CT, MR, Enhanced CT and Enhanced MR."""
+
+
+class LimitsTable(_Table):
+    """``[limits]``: how much the node takes before it answers "out of resources" (A700)."""
+
+    spool_bytes: int | None = Field(default=None, ge=1)
+    """Quota of the spool in bytes; none by default."""
+    free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    """Free disk space the node never goes below."""
+    associations: int = Field(default=32, ge=1)
+    segmentation_seconds: float = Field(default=3600.0, gt=0, strict=False)
+    """The inference process is killed after this long on one case."""
+    inference_threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the inference process; as many as there are cores unless set."""
+    attempts: int = Field(default=3, ge=1)
+    """Attempts at a case before it is held."""
+
+
+class ArchiveTable(_Table):
+    """``[archive]``: the embedded archive, a destination of its own for installations without a PACS at hand."""
+
+    enabled: bool = True
+    ae_title: AETitle = "NODE_ARCHIVE"
+    bind: str = "127.0.0.1"
+    port: Port = 11113
+
+
+class PeerTable(_Table):
+    """``[[peer]]``: who may send; nobody else. ``ae_title = "*"`` stands for any."""
+
+    ae_title: Annotated[str, AfterValidator(lambda value: value if value == "*" else _ae_title(value))]
+    address: Network
+    port: Port = 104
+    """Where this peer listens, for rules that send results back to the sender."""
+
+
+class DestinationTable(_Table):
+    """``[[destination]]``: where results may go."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$")
+    ae_title: AETitle
+    host: str = Field(min_length=1)
+    port: Port
+    profile: str = "default"
+    timeout_seconds: float = Field(default=60.0, gt=0, strict=False)
+    retry_seconds: tuple[float, ...] = Field(default=(10, 60, 300, 900, 3600, 14400, 43200), strict=False)
+    """Pause before each further attempt; after the last pause has been used the delivery is held."""
+    confirm: Literal["c-find", "c-store"] = "c-find"
+    """How arrival is proved: asked back by C-FIND (where the peer offers it), or by the C-STORE status alone."""
+
+
+class RuleTable(_Table):
+    """``[[rule]]``: conditions over DICOM keywords; the first rule that matches wins."""
+
+    name: str = Field(min_length=1)
+    when: dict[str, Any] = Field(default_factory=dict)
+    card: str | None = None
+    """Card to segment with; none: the card whose anatomy fits."""
+    to: tuple[str, ...] = Field(default=(), strict=False)
+    """Names of destinations; "sender" is who sent the series. None: every destination, else the embedded archive."""
+    priority: Priority = "routine"
+
+
+class Settings(_Table):
+    """The whole of node.toml."""
+
+    node: NodeTable = NodeTable()
+    limits: LimitsTable = LimitsTable()
+    archive: ArchiveTable = ArchiveTable()
+    peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
+    destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
+    rule: tuple[RuleTable, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Settings:
+        names = [destination.name for destination in self.destination]
+        for name in names:
+            if names.count(name) > 1 or name in {SENDER, ARCHIVE}:
+                raise ValueError(f'destination name "{name}" is used twice or is reserved')
+        known = {*names, SENDER, *([ARCHIVE] if self.archive.enabled else [])}
+        for rule in self.rule:
+            unknown = [name for name in rule.to if name not in known]
+            if unknown:
+                raise ValueError(f'rule "{rule.name}" sends to {unknown}, but the destinations are {sorted(known)}')
+        return self
+
+    @property
+    def destinations(self) -> tuple[DestinationTable, ...]:
+        """Configured destinations, and the embedded archive where it is enabled."""
+        if not self.archive.enabled:
+            return self.destination
+        archive = DestinationTable(
+            name=ARCHIVE, ae_title=self.archive.ae_title, host=self.archive.bind, port=self.archive.port
+        )
+        return (*self.destination, archive)
+
+    @property
+    def peers(self) -> tuple[PeerTable, ...]:
+        """Who may send; without any ``[[peer]]``, any AE title of this machine alone."""
+        return self.peer or (
+            PeerTable(ae_title="*", address="127.0.0.0/8"),
+            PeerTable(ae_title="*", address="::1/128"),
+        )
+
+    @property
+    def default_destinations(self) -> tuple[str, ...]:
+        """Where results go when no rule says: every configured destination, else the embedded archive."""
+        names = tuple(destination.name for destination in self.destination)
+        return names or ((ARCHIVE,) if self.archive.enabled else ())
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the node's database: SQLite under home unless ``[node] database`` says otherwise."""
+        return self.node.database or f"sqlite:///{(self.node.home / 'node.sqlite').absolute()}"
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the configuration.
+
+    Args:
+        path: The file; else ``$DICOM_NODE_CONFIG``, else ``./node.toml``, else the defaults.
+            ``$DICOM_NODE_HOME`` replaces a home that the file does not set.
+
+    Raises:
+        SettingsError: The file is missing, is not TOML, has an unknown key or a wrong value.
+    """
+    source = _config_path(path)
+    tables = _read_toml(source) if source else {}
+    return parse_settings(tables, origin=str(source) if source else "defaults")
+
+
+def parse_settings(tables: dict[str, Any], *, origin: str) -> Settings:
+    """Validate settings that were read already.
+
+    Args:
+        tables: The TOML document.
+        origin: What error messages call it.
+
+    Raises:
+        SettingsError: An unknown key or a wrong value, by name.
+    """
+    node = dict(tables.get("node", {})) if isinstance(tables.get("node", {}), dict) else tables["node"]
+    if isinstance(node, dict) and "home" not in node and os.environ.get(HOME_VARIABLE):
+        tables = {**tables, "node": {**node, "home": os.environ[HOME_VARIABLE]}}
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as error:
+        raise SettingsError(f"{origin}: " + "; ".join(_plain(item) for item in error.errors())) from error
+
+
+def _config_path(path: Path | None) -> Path | None:
+    named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if named is not None:
+        if not named.is_file():
+            raise SettingsError(f"{named}: no such configuration file")
+        return named
+    local = Path("node.toml")
+    return local if local.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+
+
+def _plain(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"]) or "settings"
+    if item["type"] == "extra_forbidden":
+        return f'unknown key "{place}"'
+    return f"{place}: {item['msg']}"

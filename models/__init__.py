@@ -1,0 +1,1 @@
+"""The shared CT/MR network: rendering, training, inference, evaluation. Knows nothing of DICOM."""

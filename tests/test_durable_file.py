@@ -1,0 +1,62 @@
+"""Files are whole under their final name, or not there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.durable_file import write_durably
+from dicom_node.errors import StorageFull
+
+
+def test_the_content_is_written_in_order(tmp_path: Path) -> None:
+    write_durably(tmp_path / "a" / "b" / "file", [b"one", b"two"])
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"onetwo"
+
+
+def test_nothing_else_is_left_behind(tmp_path: Path) -> None:
+    write_durably(tmp_path / "file", [b"x"])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError("the source broke")
+
+    with pytest.raises(OSError, match="source broke"):
+        write_durably(tmp_path / "file", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_is_fsynced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, to: (calls.append("rename"), replace(self, to))[1])
+    write_durably(tmp_path / "file", [b"x"])
+    assert calls == ["fsync", "rename", "fsync"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.peer
+def test_a_full_disk_is_told_apart_and_keeps_what_it_has(small_disk: Path) -> None:
+    write_durably(small_disk / "kept", [b"kept"])
+    with pytest.raises(StorageFull, match="no room"):
+        write_durably(small_disk / "large", [bytes(16384)] * 8)
+    assert {path.name for path in small_disk.iterdir()} == {"kept"}
