@@ -1,0 +1,148 @@
+"""Durable execution: the one module that knows DBOS.
+
+A workflow is a function of JSON values whose steps are checkpointed; after kill -9 it goes on from its last finished
+step. What the defaults of the library would do to a hospital node is set here: JSON instead of pickle in the database
+(a pickled row executes code), an application version of our own (a hash of the source would strand pending cases after
+an upgrade), explicit priorities (none would overtake all), short polling.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos._serialization import DBOSPortableJSONSerializer
+
+from dicom_node.settings import Settings
+
+WORKFLOW_VERSION = "1"
+"""Raised only when the order of a workflow's steps changes; pending cases of another version would wait for it."""
+POLLING_SECONDS = 0.2
+URGENT, ROUTINE = 1, 10
+
+Status = Literal["absent", "alive", "ended", "broken"]
+_ALIVE = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+
+Workflow = Callable[..., None]
+
+
+class Engine:
+    """Runs registered workflows durably, in this process.
+
+    Args:
+        settings: Where the checkpoints live: beside the ledger on SQLite, in the same PostgreSQL otherwise.
+
+    One engine a process: register workflows, :meth:`launch`, declare queues, then enqueue.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.executor_id = "local" if settings.node.database is None else socket.gethostname()
+        config: DBOSConfig = {
+            "name": "dicom-node",
+            "system_database_url": settings.node.database or _sqlite_url(settings),
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": self.executor_id,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+            "enable_otlp": False,
+        }
+        self._dbos = DBOS(config=config)
+        self._workflows: dict[str, Workflow] = {}
+        self._running: set[str] = set()
+        self._missing: set[str] = set()
+        self._lock = threading.Lock()
+
+    def register(self, name: str, workflow: Workflow) -> None:
+        """Make a function of JSON values a durable workflow; before :meth:`launch`."""
+
+        def tracked(*arguments: Any) -> None:
+            workflow_id = str(DBOS.workflow_id)
+            with self._lock:
+                self._running.add(workflow_id)
+            try:
+                workflow(*arguments)
+            finally:
+                with self._lock:
+                    self._running.discard(workflow_id)
+
+        tracked.__qualname__ = tracked.__name__ = name
+        self._workflows[name] = DBOS.workflow(name=name, max_recovery_attempts=1000)(tracked)
+
+    def launch(self) -> None:
+        """Connect, recover what was pending, and begin to work."""
+        DBOS.launch()
+
+    def declare_queue(self, name: str, *, concurrency: int) -> None:
+        """Make a queue of which at most ``concurrency`` workflows run at once in this process."""
+        DBOS.register_queue(
+            name,
+            worker_concurrency=concurrency,
+            polling_interval_sec=POLLING_SECONDS,
+            on_conflict="always_update",
+        )
+
+    def enqueue(
+        self, queue: str, workflow: str, workflow_id: str, *arguments: str | int, urgent: bool = False, delay: float = 0
+    ) -> None:
+        """Have a workflow run, once: an identity that is known already is not enqueued again.
+
+        Args:
+            queue: A declared queue.
+            workflow: A registered name.
+            workflow_id: Its identity.
+            arguments: JSON values it is called with.
+            urgent: Before everything routine.
+            delay: Seconds before it may start; survives restarts.
+        """
+        options = SetEnqueueOptions(priority=URGENT if urgent else ROUTINE, delay_seconds=delay or None)
+        with SetWorkflowID(workflow_id), options:
+            DBOS.enqueue_workflow(queue, self._workflows[workflow], *arguments)
+
+    @staticmethod
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Within a workflow: run a function once and checkpoint its JSON result."""
+        return DBOS.run_step({"name": name}, function, *arguments)
+
+    @staticmethod
+    def status(workflow_id: str) -> Status:
+        """Whether a workflow is unknown, on its way, ended, or ended by an error that nobody expected."""
+        found = DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
+        if not found:
+            return "absent"
+        if found[0].status in _ALIVE:
+            return "alive"
+        return "ended" if found[0].status == "SUCCESS" else "broken"
+
+    def resume_lost(self, queue_of: Callable[[str], str]) -> list[str]:
+        """Resume workflows that count as running here but are not (a full disk can leave such rows behind).
+
+        A workflow is resumed at the second call in a row that misses it; call this every few seconds.
+
+        Args:
+            queue_of: The queue that a workflow, given by its identity, belongs to.
+
+        Returns:
+            Identities that were resumed.
+        """
+        pending = DBOS.list_workflows(
+            status="PENDING", executor_id=self.executor_id, load_input=False, load_output=False
+        )
+        with self._lock:
+            missing = {row.workflow_id for row in pending} - self._running
+        lost = sorted(missing & self._missing)  # twice in a row: one that has just been dequeued is not lost
+        self._missing = missing - set(lost)
+        for workflow_id in lost:
+            DBOS.resume_workflow(workflow_id, queue_name=queue_of(workflow_id))
+        return lost
+
+    @staticmethod
+    def stop(*, patience_seconds: int) -> None:
+        """Take no further work, wait for running steps, and let go of the database."""
+        DBOS.destroy(workflow_completion_timeout_sec=patience_seconds)
+
+
+def _sqlite_url(settings: Settings) -> str:
+    return f"sqlite:///{(settings.node.home / 'workflows.sqlite').absolute()}"

@@ -1,0 +1,211 @@
+"""Cases: what is segmented together, and how far each has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import sqlalchemy as sa
+
+from dicom_node.errors import UsageError
+from dicom_node.ledger import database as db
+from dicom_node.ledger.database import insert_or_nothing, reading
+
+CaseState = Literal[
+    "waiting",
+    "assembling",
+    "segmenting",
+    "encoding",
+    "verifying",
+    "delivering",
+    "done",
+    "held",
+    "superseded",
+    "discarded",
+]
+FINAL_STATES: frozenset[str] = frozenset({"done", "held", "superseded", "discarded"})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case as it is on record.
+
+    Attributes:
+        case_id: Hash of the SOP Instance UIDs, the card and the weights: the same work always has the same identity.
+        instances: SOP Instance UIDs, sorted.
+        calling_ae: Who sent it, and from which ``address``.
+        rule: Name of the routing rule that chose card and destinations.
+        card: Card that segments it; None where none could be chosen (the case is held then).
+        state: One of :data:`CaseState`; ``reason`` says why in plain words where that is not obvious.
+        attempt: Runs of the whole case so far, this one included.
+        last_image_at: When its last image was received, seconds since the epoch, as every time here.
+        timings: Seconds by step; ``attempts`` of a step under ``<step>.starts``.
+        outputs: Result files by kind, with their SHA-256, and notes on the segmentation.
+    """
+
+    case_id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    instances: list[str]
+    calling_ae: str
+    address: str
+    rule: str | None
+    card: str | None
+    destinations: list[str]
+    priority: str
+    state: CaseState
+    reason: str | None
+    last_image_at: float
+    created_at: float
+    updated_at: float
+    attempt: int = 1
+    finished_at: float | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+class Cases:
+    """The ledger's view of cases.
+
+    Args:
+        engine: From :func:`dicom_node.ledger.database.open_database`.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def open(self, case: Case) -> bool:
+        """Put a case on record, mark its instances as cased and supersede older cases of the series.
+
+        Returns:
+            False when this very case was on record already; its instances count as cased all the same.
+        """
+        with self._engine.begin() as connection:
+            is_new = bool(connection.execute(insert_or_nothing(connection, db.cases).values(**vars(case))).rowcount)
+            connection.execute(
+                sa.update(db.series)
+                .where(
+                    db.series.c.series_instance_uid == case.series_instance_uid,
+                    db.series.c.cased_instances < len(case.instances),
+                )
+                .values(cased_instances=len(case.instances))
+            )
+            if is_new:
+                self._supersede_older(connection, case)
+        return is_new
+
+    def get(self, case_id: str) -> Case:
+        """A case by its identity or the beginning of it.
+
+        Raises:
+            UsageError: No case, or several, begin so.
+        """
+        statement = sa.select(db.cases).where(db.cases.c.case_id.startswith(case_id, autoescape=True)).limit(2)
+        with reading(self._engine) as connection:
+            rows = connection.execute(statement).all()
+        if len(rows) != 1:
+            found = "no case begins" if not rows else "several cases begin"
+            raise UsageError(f'{found} with "{case_id}"; "dicom-node cases list" shows them')
+        return Case(**rows[0]._mapping)
+
+    def list(self, states: Sequence[str] = ()) -> tuple[Case, ...]:
+        """Cases, oldest first; only those in the given states where any are given."""
+        statement = sa.select(db.cases).order_by(db.cases.c.created_at, db.cases.c.case_id)
+        if states:
+            statement = statement.where(db.cases.c.state.in_(states))
+        with reading(self._engine) as connection:
+            return tuple(Case(**row._mapping) for row in connection.execute(statement))
+
+    def unfinished(self) -> tuple[Case, ...]:
+        """Cases that still have work to do, urgent ones first."""
+        cases = (case for case in self.list() if case.state not in FINAL_STATES)
+        return tuple(sorted(cases, key=lambda case: (case.priority != "urgent", case.created_at)))
+
+    def advance(self, case_id: str, state: CaseState, now: float, reason: str | None = None) -> bool:
+        """Move an unfinished case on.
+
+        Returns:
+            False when the case had ended meanwhile (superseded, discarded ...); it is left as it is.
+        """
+        final = {"finished_at": now} if state in FINAL_STATES else {}
+        with self._engine.begin() as connection:
+            result = connection.execute(
+                sa.update(db.cases)
+                .where(db.cases.c.case_id == case_id, db.cases.c.state.not_in(FINAL_STATES))
+                .values(state=state, reason=reason, updated_at=now, **final)
+            )
+            return bool(result.rowcount)
+
+    def count_start(self, case_id: str, step: str) -> int:
+        """Count that a step begins; returns how often it has begun in this attempt, this time included."""
+        key = f"{step}.starts"
+        return int(self._merge(case_id, "timings", lambda timings: {key: timings.get(key, 0) + 1})[key])
+
+    def note_seconds(self, case_id: str, step: str, seconds: float) -> None:
+        """Record how long a step took."""
+        self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)})
+
+    def note_outputs(self, case_id: str, outputs: Mapping[str, Any]) -> None:
+        """Record what a step produced."""
+        self._merge(case_id, "outputs", lambda _: outputs)
+
+    def retry(self, case_id: str, now: float) -> Case:
+        """Make a case run again from its first step.
+
+        Raises:
+            UsageError: The case is still running, or nothing can be done with it.
+        """
+        case = self.get(case_id)
+        if case.state not in {"held", "discarded"} or case.card is None:
+            raise UsageError(
+                f"case {case.case_id[:12]} is {case.state}: only held or discarded cases with a card retry"
+            )
+        self._restart(case.case_id, now, case.attempt + 1, reason="retried by a person")
+        return self.get(case.case_id)
+
+    def next_attempt(self, case_id: str, now: float, reason: str) -> None:
+        """Make an unfinished case run again after an error that may pass."""
+        case = self.get(case_id)
+        if case.state not in FINAL_STATES:
+            self._restart(case_id, now, case.attempt + 1, reason=reason)
+
+    def discard(self, case_id: str, now: float) -> Case:
+        """Give a case up; its images and results stay on disk.
+
+        Raises:
+            UsageError: The case is done or superseded already.
+        """
+        case = self.get(case_id)
+        if case.state in {"done", "superseded"}:
+            raise UsageError(f"case {case.case_id[:12]} is {case.state}: there is nothing to discard")
+        self._set(case.case_id, state="discarded", reason="discarded by a person", updated_at=now, finished_at=now)
+        return self.get(case.case_id)
+
+    def _restart(self, case_id: str, now: float, attempt: int, reason: str) -> None:
+        self._set(
+            case_id, state="waiting", reason=reason, attempt=attempt, updated_at=now, finished_at=None, timings={}
+        )
+
+    def _set(self, case_id: str, **values: Any) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case_id).values(**values))
+
+    def _merge(self, case_id: str, column: str, change: Any) -> dict[str, Any]:
+        with self._engine.begin() as connection:
+            statement = sa.select(db.cases.c[column]).where(db.cases.c.case_id == case_id).with_for_update()
+            held = cast("dict[str, Any]", connection.execute(statement).scalar_one())
+            merged = {**held, **change(held)}
+            connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case_id).values({column: merged}))
+        return merged
+
+    @staticmethod
+    def _supersede_older(connection: sa.Connection, case: Case) -> None:
+        older = sa.and_(db.cases.c.series_instance_uid == case.series_instance_uid, db.cases.c.case_id != case.case_id)
+        reason = f"superseded by case {case.case_id[:12]}: more images of the series came"
+        connection.execute(
+            sa.update(db.cases)
+            .where(older, db.cases.c.state != "done", db.cases.c.state != "discarded")
+            .values(state="superseded", reason=reason, updated_at=case.created_at, finished_at=case.created_at)
+        )
+        connection.execute(sa.update(db.cases).where(older, db.cases.c.state == "done").values(reason=reason))

@@ -1,0 +1,148 @@
+"""The ledger's database: tables and connections, on SQLite or PostgreSQL.
+
+SQLite runs with a write-ahead log and ``synchronous=FULL``: a commit returns only after the log is fsynced, so what is
+on record survives power loss. A transaction that writes begins as a writer (``BEGIN IMMEDIATE``): two processes then
+queue for the lock instead of failing in the middle. Readers (:func:`reading`) never wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+
+BUSY_MILLISECONDS = 30_000
+_READER = "dicom_node_reader"
+
+metadata = sa.MetaData()
+
+associations = sa.Table(
+    "associations",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("listener", sa.String(64), nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("opened_at", sa.Float, nullable=False),
+    sa.Column("closed_at", sa.Float),
+)
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False, index=True),
+    sa.Column("association_id", sa.String(36), nullable=False),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("cased_instances", sa.Integer, nullable=False, default=0),
+    sa.Column("last_received_at", sa.Float, nullable=False),
+    sa.Column("last_association_id", sa.String(36), nullable=False),
+)
+
+cases = sa.Table(
+    "cases",
+    metadata,
+    sa.Column("case_id", sa.String(64), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("instances", sa.JSON, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("rule", sa.Text),
+    sa.Column("card", sa.Text),
+    sa.Column("destinations", sa.JSON, nullable=False),
+    sa.Column("priority", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text),
+    sa.Column("attempt", sa.Integer, nullable=False, default=1),
+    sa.Column("last_image_at", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("timings", sa.JSON, nullable=False),
+    sa.Column("outputs", sa.JSON, nullable=False),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("case_id", sa.String(64), primary_key=True),
+    sa.Column("destination", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("message", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+
+def open_database(url: str) -> sa.Engine:
+    """Connect to the ledger; its tables are made where they are missing.
+
+    Args:
+        url: SQLAlchemy URL; for SQLite the file is made with mode 0600.
+    """
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000} if _is_sqlite(url) else {})
+    if _is_sqlite(url):
+        _make_private(Path(str(engine.url.database)))
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin)
+    metadata.create_all(engine)
+    return engine
+
+
+def reading(engine: sa.Engine) -> sa.Connection:
+    """A connection for SELECT alone, as a context manager."""
+    return engine.connect().execution_options(**{_READER: True})
+
+
+def insert_or_nothing(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that does nothing where the key is on record already; ``rowcount`` tells which."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def _is_sqlite(url: str) -> bool:
+    return url.startswith("sqlite")
+
+
+def _make_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    is_reader = connection.get_execution_options().get(_READER, False)
+    connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")

@@ -1,0 +1,90 @@
+"""What became of each result at each destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import database as db
+from dicom_node.ledger.database import insert_or_nothing, reading
+
+State = Literal["waiting", "stored", "confirmed", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One result object on its way to one destination.
+
+    Attributes:
+        state: ``waiting`` (never sent), ``failed`` (to be tried again), ``stored`` (C-STORE succeeded), ``confirmed``
+            (the destination was asked and has it, or offers no way to ask), ``refused`` (it will never take it).
+        status: Last C-STORE status (PS3.4 B.2.3), None where none was answered.
+    """
+
+    case_id: str
+    destination: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    path: str
+    state: State = "waiting"
+    status: int | None = None
+    message: str | None = None
+    attempts: int = 0
+    updated_at: float = 0.0
+
+
+class Deliveries:
+    """The ledger's view of delivery.
+
+    Args:
+        engine: From :func:`dicom_node.ledger.database.open_database`.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def plan(self, deliveries: Sequence[Delivery]) -> None:
+        """Record what has to be sent where; what is on record already stays as it is."""
+        with self._engine.begin() as connection:
+            for delivery in deliveries:
+                connection.execute(insert_or_nothing(connection, db.deliveries).values(**vars(delivery)))
+
+    def of_case(self, case_id: str, destination: str | None = None) -> tuple[Delivery, ...]:
+        """Every delivery of a case, or those to one destination."""
+        statement = sa.select(db.deliveries).where(db.deliveries.c.case_id == case_id)
+        if destination is not None:
+            statement = statement.where(db.deliveries.c.destination == destination)
+        statement = statement.order_by(db.deliveries.c.destination, db.deliveries.c.sop_instance_uid)
+        with reading(self._engine) as connection:
+            return tuple(Delivery(**row._mapping) for row in connection.execute(statement))
+
+    def update(self, delivery: Delivery) -> None:
+        """Replace the state, status, message, attempts and time of a planned delivery."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(db.deliveries)
+                .where(
+                    db.deliveries.c.case_id == delivery.case_id,
+                    db.deliveries.c.destination == delivery.destination,
+                    db.deliveries.c.sop_instance_uid == delivery.sop_instance_uid,
+                )
+                .values(
+                    state=delivery.state,
+                    status=delivery.status,
+                    message=delivery.message,
+                    attempts=delivery.attempts,
+                    updated_at=delivery.updated_at,
+                )
+            )
+
+    def reset(self, case_id: str) -> None:
+        """Make every refused or failed delivery of a case wait again (a person asked to retry)."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(db.deliveries)
+                .where(db.deliveries.c.case_id == case_id, db.deliveries.c.state.in_(("refused", "failed")))
+                .values(state="failed", attempts=0, message=None)
+            )

@@ -1,0 +1,82 @@
+"""Durable execution: a killed process goes on from its last finished step, and nothing runs twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import os, sys, threading
+from pathlib import Path
+from dicom_node.engine import Engine
+from dicom_node.settings import parse_settings
+
+home, die_in = Path(sys.argv[1]), sys.argv[2]
+journal = home / "journal"
+done = threading.Event()
+engine = Engine(parse_settings({"node": {"home": str(home)}}, origin="test"))
+
+def note(word):
+    with journal.open("a") as file:
+        file.write(word + "\\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if word == die_in:
+        os.kill(os.getpid(), 9)
+    return word
+
+def case(word):
+    for step in ("one", "two", "three"):
+        engine.step(step, note, f"{word} {step}")
+    engine.enqueue("deliveries", "delivery", f"{word}.delivery", word, delay=0.5)
+
+def delivery(word):
+    engine.step("deliver", note, f"{word} delivered")
+    done.set()
+
+engine.register("case", case)
+engine.register("delivery", delivery)
+engine.launch()
+engine.declare_queue("cases", concurrency=1)
+engine.declare_queue("deliveries", concurrency=1)
+for _ in range(3):
+    engine.enqueue("cases", "case", "a", "a")
+done.wait(30)
+print(engine.status("a"), engine.status("b"))
+engine.stop(patience_seconds=5)
+"""
+
+
+def _run(home: Path, die_in: str = "never") -> subprocess.CompletedProcess[str]:
+    home.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", PROGRAM, str(home), die_in]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_a_workflow_enqueued_three_times_runs_once(tmp_path: Path) -> None:
+    ended = _run(tmp_path / "home")
+    assert (tmp_path / "home" / "journal").read_text().splitlines() == ["a one", "a two", "a three", "a delivered"]
+    assert ended.stdout.split()[-2:] == ["ended", "absent"]
+
+
+def test_a_killed_workflow_repeats_the_interrupted_step_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert _run(home, die_in="a two").returncode == -9
+    assert _run(home).returncode == 0
+    assert (home / "journal").read_text().splitlines() == ["a one", "a two", "a two", "a three", "a delivered"]
+
+
+def test_a_delayed_workflow_survives_the_kill(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert _run(home, die_in="a delivered").returncode == -9
+    assert _run(home).returncode == 0
+    assert (home / "journal").read_text().splitlines()[-2:] == ["a delivered", "a delivered"]
+
+
+def test_checkpoints_are_json_never_pickle(tmp_path: Path) -> None:
+    _run(tmp_path / "home")
+    with sqlite3.connect(tmp_path / "home" / "workflows.sqlite") as database:
+        used = database.execute("select distinct serialization from workflow_status").fetchall()
+    assert used == [("portable_json",)]
