@@ -1,0 +1,1 @@
+"""Reception: associations, admission and the durable spool."""

@@ -1,0 +1,350 @@
+"""The DICOM listener: C-ECHO and C-STORE over pynetdicom, for one home."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, cast
+from uuid import uuid4
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import register_uid, uid_to_service_class
+from pynetdicom.transport import AssociationSocket
+
+from dicom_node.errors import SettingsError, UsageError
+from dicom_node.ledger.intake import Intake
+from dicom_node.logs import get_logger
+from dicom_node.receive.admission import (
+    CALLING_AE_TITLE_NOT_RECOGNISED,
+    REJECTED_PERMANENT,
+    SERVICE_USER,
+    Rejection,
+    admit,
+)
+from dicom_node.receive.associations import OpenAssociations
+from dicom_node.receive.spool import Spool
+from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
+from dicom_node.settings import Settings
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
+
+log = get_logger("receive")
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+IMAGE_CLASSES: Final = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
+    "1.2.840.10008.5.1.4.1.1.4",  # MR Image
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
+    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
+)
+TRANSFER_SYNTAXES: Final = (
+    # pynetdicom accepts the first of OUR list that the peer proposes in a context (PS3.8 7.1.1.14 leaves it to the
+    # acceptor). Plain ones first: every sender can make them and nothing has to be decoded. Then what is lossless
+    # by definition, cheapest first; JPEG 2000 (.91) may be lossy and is taken only when nothing else is offered.
+    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+    "1.2.840.10008.1.2",  # Implicit VR Little Endian
+    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG Lossless, first-order prediction
+    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
+    "1.2.840.10008.1.2.5",  # RLE Lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless Only
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+)
+
+MAXIMUM_PDU = 1 << 20
+"""Largest PDU we announce (PS3.8 D.1). Larger than the usual 16 KiB: fewer turns of pynetdicom's polling loop."""
+STALLED_SECONDS = 120.0
+"""A peer that stops in the middle of a PDU for this long is cut off."""
+IDLE_SECONDS = 900.0
+"""An association without any traffic for this long is aborted; scanners keep theirs open while they scan."""
+_SETTLE_SECONDS = 1.0
+_COMMENT_CHARACTERS = 64  # ErrorComment is LO
+
+
+class Listener:
+    """Receives instances for one home.
+
+    Args:
+        settings: Who we are, who may send, how much.
+        intake: The ledger's view of reception.
+        port: Port to bind instead of ``[node] port``; 0 for any free one.
+        now: The clock, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        intake: Intake,
+        *,
+        port: int | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._wanted_port = settings.node.port if port is None else port
+        self._now = now
+        self._ae = _application_entity(settings)
+        self._server: Any = None
+        self._lock_descriptor: int | None = None
+        self._umask: int | None = None
+        self._stopping = threading.Event()
+        self._stored = threading.Condition()
+        self._storing = 0
+        self._associations: OpenAssociations
+        self._reception: Reception
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        if self._server is None:
+            raise UsageError("the listener is not started; call start() first")
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Take the home, tidy up what a killed listener left, and listen; returns once the port is bound.
+
+        Raises:
+            UsageError: Another listener serves this home.
+            SettingsError: The address and port cannot be bound.
+        """
+        home = self._settings.node.home
+        self._umask = os.umask(0o077)
+        try:
+            identity = self._take_home(home)
+            spool = Spool(home / "spool")
+            swept = spool.sweep()
+            closed = self._intake.close_associations_of(identity, self._now())
+            self._associations = OpenAssociations(self._intake, identity, self._now)
+            self._reception = Reception(spool, self._intake, self._settings.limits, self._now)
+            self._server = self._bind()
+        except BaseException:
+            self._leave_home()
+            raise
+        self._stopping.clear()
+        threading.Thread(target=self._settle, name="settle-associations", daemon=True).start()
+        log.info(
+            "listening",
+            ae_title=self._settings.node.ae_title,
+            address=self._settings.node.bind,
+            port=self.port,
+            swept_files=swept,
+            closed_associations=closed,
+        )
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Stop accepting, let what is under way finish, then end what is left.
+
+        Args:
+            grace_seconds: How long open associations may go on. After that a further C-STORE is answered A700, the
+                ones being written are finished, and the associations are aborted.
+        """
+        if self._server is None:
+            return
+        self._server.shutdown()
+        deadline = time.monotonic() + grace_seconds
+        while self._server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._stopping.set()
+        with self._stored:
+            self._stored.wait_for(lambda: self._storing == 0)
+        for association in self._server.active_associations:
+            association.abort()
+        self._associations.settle()
+        self._server = None
+        self._leave_home()
+        log.info("stopped listening")
+
+    def _bind(self) -> Any:
+        address = (self._settings.node.bind, self._wanted_port)
+        handlers = [
+            (evt.EVT_CONN_OPEN, _tune_connection),
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_REJECTED, _log_limit),
+            (evt.EVT_ESTABLISHED, self._on_established),
+            (evt.EVT_C_ECHO, self._on_echo),
+            (evt.EVT_C_STORE, self._on_store),
+            *((ending, self._on_end) for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
+        ]
+        try:
+            return self._ae.start_server(address, block=False, evt_handlers=handlers)
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {address[0]} port {address[1]}: {error.strerror}; change [node] bind or port"
+            ) from error
+
+    def _on_requested(self, event: evt.Event) -> None:
+        request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
+        address = event.assoc.requestor.address
+        try:
+            rejection = admit(
+                called_ae=request.called_ae_title,
+                calling_ae=request.calling_ae_title,
+                address=address,
+                own_ae=self._settings.node.ae_title,
+                peers=self._settings.peers,
+            )
+        except Exception:  # pynetdicom would swallow it and let the peer in
+            log.exception("admission failed", address=address)
+            rejection = Rejection(CALLING_AE_TITLE_NOT_RECOGNISED, "internal error while deciding; see the log")
+        if rejection is None:
+            return
+        log.warning(
+            "association rejected",
+            reason=rejection.message,
+            calling_ae=request.calling_ae_title,
+            called_ae=request.called_ae_title,
+            address=address,
+        )
+        event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, rejection.reason)
+        event.assoc.kill()
+
+    def _on_established(self, event: evt.Event) -> None:
+        requestor = event.assoc.requestor
+        self._associations.begin(
+            event.assoc, calling_ae=requestor.ae_title, address=requestor.address, alive=event.assoc.is_alive
+        )
+        log.info("association opened", calling_ae=requestor.ae_title, address=requestor.address)
+
+    def _on_end(self, event: evt.Event) -> None:
+        self._associations.end(event.assoc)
+
+    def _on_echo(self, event: evt.Event) -> int:
+        log.info("echo", calling_ae=event.assoc.requestor.ae_title, address=event.assoc.requestor.address)
+        return 0x0000
+
+    def _on_store(self, event: evt.Event) -> Dataset:
+        with self._stored:
+            if self._stopping.is_set():
+                return _response(Answer(OUT_OF_RESOURCES, "the node is stopping; send again later"))
+            self._storing += 1
+        try:
+            return _response(self._reception.store(_arrival(event), lambda: self._associations.on_record(event.assoc)))
+        except Exception:
+            # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
+            log.exception("instance not stored", reason="internal error")
+            return _response(Answer(PROCESSING_FAILURE, "internal error; the instance was not stored"))
+        finally:
+            with self._stored:
+                self._storing -= 1
+                self._stored.notify_all()
+
+    def _settle(self) -> None:
+        while not self._stopping.wait(_SETTLE_SECONDS):
+            self._associations.settle()
+
+    def _take_home(self, home: Path) -> str:
+        """Lock the home for this listener alone; returns the name under which the ledger knows it.
+
+        The name lies in the lock file, so that a restart (under another host name or port too) finds what it left open.
+        """
+        home.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(home / "listener.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise UsageError(f"another listener serves {home}; stop it or set another [node] home") from error
+        self._lock_descriptor = descriptor
+        name = os.read(descriptor, 64).decode("ascii", "replace").strip()
+        if len(name) != len(str(uuid4())):
+            name = str(uuid4())
+            os.pwrite(descriptor, name.encode(), 0)
+            os.ftruncate(descriptor, len(name))
+            os.fsync(descriptor)
+        return name
+
+    def _leave_home(self) -> None:
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+        if self._umask is not None:
+            os.umask(self._umask)
+            self._umask = None
+
+
+def _application_entity(settings: Settings) -> Any:
+    entity = AE(ae_title=settings.node.ae_title)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.maximum_associations = settings.limits.associations
+    entity.maximum_pdu_size = MAXIMUM_PDU
+    entity.acse_timeout = 30
+    entity.network_timeout = IDLE_SECONDS
+    entity.add_supported_context(VERIFICATION)
+    for sop_class in dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes)):
+        if not is_uid(sop_class):
+            raise SettingsError(f'[node] storage_classes: "{sop_class}" is not a UID')
+        if uid_to_service_class(sop_class) is not StorageServiceClass:
+            register_uid(sop_class, "DicomNode" + sop_class.replace(".", "_"), StorageServiceClass)
+        entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+    return entity
+
+
+def _log_limit(event: evt.Event) -> None:
+    """Log what pynetdicom rejects by itself: one association more than the limit allows."""
+    answer = cast(A_ASSOCIATE, event.assoc.acceptor.primitive)
+    log.warning("association rejected", reason=answer.reason_str, address=event.assoc.requestor.address)
+
+
+def _tune_connection(event: evt.Event) -> None:
+    wrapped = cast(AssociationSocket, event.assoc.dul.socket)
+    connection = cast(socket.socket, wrapped.socket)
+    # Without this every C-STORE response waits for the peer's delayed acknowledgement, some 40 ms.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.settimeout(STALLED_SECONDS)
+    # pynetdicom would read as much as a PDU header claims, up to 4 GiB, from anybody, in pieces of 4 KiB.
+    wrapped.recv = partial(_receive, connection)  # type: ignore[method-assign]
+
+
+def _receive(connection: socket.socket, count: int) -> bytearray:
+    """Read bytes of one PDU; fewer when the peer closes.
+
+    Raises:
+        OSError: The PDU claims to be longer than we announced, or nothing came in time; pynetdicom then closes.
+    """
+    if count > MAXIMUM_PDU:
+        raise OSError(errno.EMSGSIZE, f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
+    content = bytearray(count)
+    view, filled = memoryview(content), 0
+    while filled < count:
+        received = connection.recv_into(view[filled:])
+        if not received:
+            return content[:filled]
+        filled += received
+    return content
+
+
+def _arrival(event: evt.Event) -> Arrival:
+    request, context = cast(C_STORE, event.request), event.context
+    return Arrival(
+        sop_class_uid=str(request.AffectedSOPClassUID),
+        sop_instance_uid=str(request.AffectedSOPInstanceUID),
+        abstract_syntax=str(context.abstract_syntax),
+        transfer_syntax_uid=str(context.transfer_syntax),
+        encoded=cast(
+            BytesIO, request.DataSet
+        ).getvalue(),  # shares the receive buffer: no copy of a large object is made
+    )
+
+
+def _response(answer: Answer) -> Dataset:
+    response = Dataset()
+    response.Status = answer.status
+    if answer.comment:
+        response.ErrorComment = answer.comment.encode("ascii", "replace").decode()[:_COMMENT_CHARACTERS]
+    return response

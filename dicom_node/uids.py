@@ -1,0 +1,34 @@
+"""UIDs that came from outside: what is one, and where the file of an instance lies under it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dicom_node.errors import InputRefused
+
+IMPLEMENTATION_CLASS_UID = "2.25.137962408615173404521927306841153280642"
+"""Which implementation wrote a file or speaks on an association (PS3.7 D.3.3.2)."""
+IMPLEMENTATION_VERSION_NAME = "DICOM_NODE"
+
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID: 1 to 64 characters, digits in groups parted by single full stops (PS3.5 9.1).
+
+    Groups with leading zeros are let through: older devices send them, and they are as safe as a file name.
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def instance_path(root: Path, study: str, series: str, sop: str) -> Path:
+    """Where the file of an instance lies: ``<root>/<study>/<series>/<sop>.dcm``.
+
+    Raises:
+        InputRefused: One of the three is no UID; nothing else ever becomes part of a path.
+    """
+    for keyword, uid in (("StudyInstanceUID", study), ("SeriesInstanceUID", series), ("SOPInstanceUID", sop)):
+        if not is_uid(uid):
+            raise InputRefused(f"{keyword} is {uid[:80]!r}, which is not a UID (PS3.5 9.1)")
+    return root / study / series / f"{sop}.dcm"

@@ -1,0 +1,16 @@
+"""A listener in a process of its own, to be killed: ``python -m tests.receive.serve_listener HOME PORT``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from dicom_node.ledger.database import open_database
+from dicom_node.ledger.intake import Intake
+from dicom_node.receive.listener import Listener
+from dicom_node.settings import Settings
+
+if __name__ == "__main__":
+    settings = Settings.model_validate({"node": {"home": sys.argv[1], "port": int(sys.argv[2])}})
+    Listener(settings, Intake(open_database(settings.database_url))).start()
+    threading.Event().wait()
