@@ -1,0 +1,1 @@
+"""Delivery: sending results and confirming that they arrived."""

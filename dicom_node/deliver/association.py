@@ -1,0 +1,106 @@
+"""An association that this node opens, as a context; pynetdicom's ways to fail, told apart, become our errors."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_node.errors import DeliveryFailed, DeliveryRefused
+from dicom_node.settings import DestinationTable
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+VERIFICATION = "1.2.840.10008.1.1"
+_CONNECT_SECONDS = 10.0
+_REJECTED_PERMANENT = 1
+
+
+@contextmanager
+def open_association(
+    destination: DestinationTable, contexts: Sequence[PresentationContext], calling_ae: str
+) -> Iterator[Association]:
+    """Associate with a destination; released at the end, aborted when the block raises.
+
+    Verification is proposed beside what is asked for: a peer that accepts none of our contexts then still answers, and
+    that is not mistaken for a broken connection.
+
+    Args:
+        destination: Whom to call; its ``timeout_seconds`` bounds the connection, the negotiation and every answer.
+        contexts: What to propose.
+        calling_ae: Our AE title.
+
+    Raises:
+        DeliveryFailed: Not reachable, no answer in time, aborted, or rejected for now.
+        DeliveryRefused: Rejected permanently (PS3.8 9.3.4), as for an unknown AE title.
+    """
+    entity = AE(ae_title=calling_ae)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.connection_timeout = min(_CONNECT_SECONDS, destination.timeout_seconds)
+    entity.acse_timeout = destination.timeout_seconds
+    entity.dimse_timeout = destination.timeout_seconds
+    entity.network_timeout = destination.timeout_seconds
+    connected: list[bool] = []
+    try:
+        association = entity.associate(
+            destination.host,
+            destination.port,
+            contexts=[*contexts, build_context(VERIFICATION)],
+            ae_title=destination.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), (evt.EVT_CONN_OPEN, lambda _: connected.append(True))],
+        )
+    except OSError as error:
+        raise DeliveryFailed(f"{_name(destination)} cannot be reached: {error}") from error
+    if not association.is_established:
+        raise _failure(destination, association, connected=bool(connected))
+    try:
+        yield association
+    except BaseException:
+        association.abort()
+        raise
+    if association.is_established:
+        association.release()
+
+
+def accepted_syntaxes(association: Association) -> dict[str, frozenset[str]]:
+    """Which transfer syntaxes the peer accepted, by SOP class."""
+    accepted: dict[str, frozenset[str]] = {}
+    for context in association.accepted_contexts:
+        sop_class = str(context.abstract_syntax)
+        accepted[sop_class] = accepted.get(sop_class, frozenset()) | {str(context.transfer_syntax[0])}
+    return accepted
+
+
+def _failure(destination: DestinationTable, association: Association, *, connected: bool) -> DeliveryFailed:
+    name = _name(destination)
+    if association.is_rejected:
+        answer = cast(A_ASSOCIATE, association.acceptor.primitive)
+        reason = f"{name} rejected the association: {answer.result_str}, {answer.source_str}, {answer.reason_str}"
+        if answer.result == _REJECTED_PERMANENT:
+            return DeliveryRefused(f"{reason}; check both AE titles and whether the peer knows this node")
+        return DeliveryFailed(reason)
+    if not connected:
+        return DeliveryFailed(
+            f"{name} cannot be reached at {destination.host} port {destination.port}; is it running, is the port right?"
+        )
+    return DeliveryFailed(
+        f"{name} closed the connection, or did not answer the association request "
+        f"within {destination.timeout_seconds:g} s"
+    )
+
+
+def _name(destination: DestinationTable) -> str:
+    return f'destination "{destination.name}" ({destination.ae_title})'
+
+
+def _without_delay(event: evt.Event) -> None:
+    # Nagle's algorithm and the peer's delayed acknowledgement would cost some 10 ms per message.
+    connection = cast(socket.socket, event.assoc.dul.socket.socket)  # type: ignore[union-attr] # the event says it is open
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

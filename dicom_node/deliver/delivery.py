@@ -1,0 +1,155 @@
+"""One attempt to bring the results of a case to a destination, recorded so that the next one goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.deliver.confirmation import Reference, confirm
+from dicom_node.deliver.sender import SendOutcome, send
+from dicom_node.errors import DeliveryFailed
+from dicom_node.ledger.deliveries import Deliveries, Delivery, State
+from dicom_node.logs import get_logger
+from dicom_node.settings import DestinationTable
+
+log = get_logger("deliver")
+
+_UNFINISHED = frozenset({"waiting", "failed", "stored"})
+
+
+@dataclass(frozen=True)
+class DeliveryState:
+    """Where the delivery of a case to a destination stands after an attempt.
+
+    Attributes:
+        outcome: ``confirmed`` (all results are there), ``retry`` (try again after ``retry_after_seconds``), or ``held``
+            (a person has to look).
+        reason: Why not confirmed, in words; empty when confirmed.
+        retry_after_seconds: Pause before the next attempt; None unless ``retry``.
+    """
+
+    outcome: Literal["confirmed", "retry", "held"]
+    reason: str = ""
+    retry_after_seconds: float | None = None
+
+
+def deliver_once(
+    destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float, *, calling_ae: str
+) -> DeliveryState:
+    """Make one attempt.
+
+    The attempt is on record before anything is sent. After a crash in its middle the next one therefore asks the
+    destination (C-FIND) what it has and sends only the rest; results keep their UIDs, so nothing exists twice.
+
+    Args:
+        destination: Where to.
+        deliveries: The ledger; the results were planned there.
+        case_id: Whose results.
+        now: Seconds since the epoch, for the record.
+        calling_ae: Our AE title.
+
+    Returns:
+        The state, also when the destination failed; only a broken ledger raises.
+    """
+    attempt = _Attempt(destination, deliveries, now, calling_ae)
+    rows = [row for row in deliveries.of_case(case_id, destination.name) if row.state in _UNFINISHED]
+    repeated = any(row.state != "waiting" or row.attempts > 0 for row in rows)
+    begun = [attempt.record(row, row.state, row.message, attempts=row.attempts + 1) for row in rows]
+    try:
+        attempt.make(begun, ask_first=repeated and destination.confirm == "c-find")
+    except DeliveryFailed as error:
+        for row in deliveries.of_case(case_id, destination.name):
+            if row.state in _UNFINISHED:
+                given_up: State = "failed" if error.retryable else "refused"
+                attempt.record(row, "stored" if row.state == "stored" else given_up, error.message)
+    state = delivery_state(destination, deliveries.of_case(case_id, destination.name))
+    log.info("delivery attempt", case=case_id, destination=destination.name, outcome=state.outcome, why=state.reason)
+    return state
+
+
+def delivery_state(destination: DestinationTable, rows: Sequence[Delivery]) -> DeliveryState:
+    """What the records of a case at a destination amount to.
+
+    As long as one result may still get through, it is tried; a case is held when none may, or when every pause of
+    ``retry_seconds`` has been used.
+    """
+    unfinished = [row for row in rows if row.state in _UNFINISHED]
+    refused = [row for row in rows if row.state == "refused"]
+    reason = "; ".join(dict.fromkeys(row.message or row.state for row in (*refused, *unfinished)))
+    if unfinished:
+        attempts = max(row.attempts for row in unfinished)
+        if attempts == 0:
+            return DeliveryState("retry", reason, 0.0)
+        if attempts <= len(destination.retry_seconds):
+            return DeliveryState("retry", reason, destination.retry_seconds[attempts - 1])
+        return DeliveryState("held", f"given up after {attempts} attempts: {reason}")
+    return DeliveryState("held", reason) if refused else DeliveryState("confirmed")
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    destination: DestinationTable
+    deliveries: Deliveries
+    now: float
+    calling_ae: str
+
+    def record(
+        self,
+        row: Delivery,
+        state: State,
+        message: str | None,
+        *,
+        status: int | None = None,
+        attempts: int | None = None,
+    ) -> Delivery:
+        changed = replace(
+            row,
+            state=state,
+            message=message,
+            status=row.status if status is None else status,
+            attempts=row.attempts if attempts is None else attempts,
+            updated_at=self.now,
+        )
+        self.deliveries.update(changed)
+        return changed
+
+    def make(self, rows: Sequence[Delivery], *, ask_first: bool) -> None:
+        references = {row.sop_instance_uid: self._reference(row) for row in rows}
+        sendable = {row.sop_instance_uid: row for row in rows if references[row.sop_instance_uid] is not None}
+        known = [reference for reference in references.values() if reference is not None]
+        there = confirm(self.destination, known, self.calling_ae) if ask_first and known else None
+        for uid in [uid for uid, is_there in (there or {}).items() if is_there]:
+            self.record(sendable.pop(uid), "confirmed", None)
+        outcomes = send(self.destination, [Path(row.path) for row in sendable.values()], self.calling_ae)
+        answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
+        stored = {row.sop_instance_uid: row for row in answered if row.state == "stored"}
+        self._confirm_stored(stored, [reference for reference in known if reference.sop_instance_uid in stored])
+
+    def _confirm_stored(self, stored: dict[str, Delivery], references: Sequence[Reference]) -> None:
+        """Ask after what was just stored; who offers no C-FIND is believed by its C-STORE status."""
+        asked = self.destination.confirm == "c-find" and bool(stored)
+        there = confirm(self.destination, references, self.calling_ae) if asked else None
+        for uid, row in stored.items():
+            if there is None or there[uid]:
+                self.record(row, "confirmed", row.message)
+            else:
+                self.record(row, "stored", "stored by the destination's word, but its C-FIND does not list it yet")
+
+    def _outcome(self, row: Delivery, outcome: SendOutcome) -> Delivery:
+        state: State = "stored" if outcome.ok else "failed" if outcome.retryable else "refused"
+        return self.record(row, state, outcome.message or None, status=outcome.status)
+
+    def _reference(self, row: Delivery) -> Reference | None:
+        """How a query names a result; None, and the row refused, when its file cannot be read."""
+        keys = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
+        try:
+            dataset = pydicom.dcmread(row.path, specific_tags=list(keys), stop_before_pixels=True)
+            return Reference(*(str(dataset[key].value) for key in keys))
+        except (OSError, InvalidDicomError, KeyError) as error:
+            self.record(row, "refused", f"the result file {row.path} cannot be read ({error}); process the case again")
+            return None
