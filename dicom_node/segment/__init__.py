@@ -1,0 +1,1 @@
+"""Segmentation: a volume in, labels on its own slices out. The only door to the networks."""

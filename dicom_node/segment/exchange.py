@@ -1,0 +1,225 @@
+"""Volumes and segmentations as files, for the inference process and for steps that outlive kill -9. Torch-free.
+
+A folder holds arrays as ``.npy`` and one JSON document, written last, that describes them and carries their SHA-256:
+a folder without the document is unfinished. Nothing is pickled. A checkpoint keeps the folder and the document's
+SHA-256, which therefore covers everything in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from dicom_node.anatomy import load_anatomy
+from dicom_node.durable_file import write_durably
+from dicom_node.errors import SegmentationFailed
+from dicom_node.imaging.geometry import Geometry
+from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.imaging.volume import SourceSlice, Volume
+from dicom_node.segment.segmentation import Segmentation
+
+VOLUME_FILE = "volume.json"
+SEGMENTATION_FILE = "segmentation.json"
+_VOXELS, _HEADER, _LABELS = "voxels.npy", "header.dcm", "labels.npy"
+_CHUNK = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class StoredFolder:
+    """What a checkpoint keeps of a stored volume or segmentation.
+
+    Attributes:
+        folder: Where it is.
+        sha256: Of its JSON document.
+    """
+
+    folder: Path
+    sha256: str
+
+
+def save_volume(volume: Volume, folder: Path) -> StoredFolder:
+    """Store a volume durably.
+
+    Args:
+        volume: The volume.
+        folder: Made where missing; what it holds under the same names is replaced.
+
+    Raises:
+        StorageFull: No room.
+    """
+    document = {
+        "voxels_sha256": _write_array(folder / _VOXELS, volume.voxels),
+        "header_sha256": _write_bytes(folder / _HEADER, _encode_header(volume)),
+        "geometry": _geometry_document(volume.geometry),
+        "modality": volume.modality,
+        "frame_of_reference_uid": volume.frame_of_reference_uid,
+        "sources": [
+            [str(item.path), item.sop_class_uid, item.sop_instance_uid, item.frame_number] for item in volume.sources
+        ],
+    }
+    return StoredFolder(folder, _write_document(folder / VOLUME_FILE, document))
+
+
+def load_volume(stored: StoredFolder | Path) -> Volume:
+    """A stored volume; its voxels are mapped, not read.
+
+    Args:
+        stored: With a SHA-256 the document, and with it every file, is checked; a bare folder is taken as it is.
+
+    Raises:
+        SegmentationFailed: The folder is unfinished or was changed; loading the series again makes it anew.
+    """
+    folder, document = _read_document(stored, VOLUME_FILE)
+    if isinstance(stored, StoredFolder):
+        _check(folder / _VOXELS, document["voxels_sha256"])
+        _check(folder / _HEADER, document["header_sha256"])
+    return Volume(
+        voxels=np.load(folder / _VOXELS, mmap_mode="r", allow_pickle=False),
+        geometry=_geometry(document["geometry"]),
+        modality=document["modality"],
+        frame_of_reference_uid=document["frame_of_reference_uid"],
+        sources=tuple(
+            SourceSlice(Path(path), sop_class, sop_instance, frame)
+            for path, sop_class, sop_instance, frame in document["sources"]
+        ),
+        header=_bare(dcmread(folder / _HEADER)),
+    )
+
+
+def save_segmentation(segmentation: Segmentation, folder: Path) -> StoredFolder:
+    """Store a segmentation durably; see :func:`save_volume`."""
+    labels = segmentation.label_volume
+    document = {
+        "labels_sha256": _write_array(folder / _LABELS, labels.labels),
+        "geometry": _geometry_document(labels.geometry),
+        "structures": {str(label): structure.name for label, structure in labels.structures.items()},
+        "confidence": segmentation.confidence,
+        "seconds": segmentation.seconds,
+        "card": segmentation.card,
+        "card_version": segmentation.card_version,
+        "weights_sha256": segmentation.weights_sha256,
+    }
+    return StoredFolder(folder, _write_document(folder / SEGMENTATION_FILE, document))
+
+
+def load_segmentation(stored: StoredFolder | Path) -> Segmentation:
+    """A stored segmentation; its labels are mapped, not read. Arguments and errors as for :func:`load_volume`."""
+    folder, document = _read_document(stored, SEGMENTATION_FILE)
+    if isinstance(stored, StoredFolder):
+        _check(folder / _LABELS, document["labels_sha256"])
+    anatomy = load_anatomy()
+    return Segmentation(
+        label_volume=LabelVolume(
+            labels=np.load(folder / _LABELS, mmap_mode="r", allow_pickle=False),
+            geometry=_geometry(document["geometry"]),
+            structures={int(label): anatomy[name] for label, name in document["structures"].items()},
+        ),
+        confidence=document["confidence"],
+        seconds=document["seconds"],
+        card=document["card"],
+        card_version=document["card_version"],
+        weights_sha256=document["weights_sha256"],
+    )
+
+
+def _geometry_document(geometry: Geometry) -> dict[str, Any]:
+    return {
+        "origins": geometry.origins.tolist(),
+        "row_direction": geometry.row_direction.tolist(),
+        "column_direction": geometry.column_direction.tolist(),
+        "row_spacing": float(geometry.row_spacing),
+        "column_spacing": float(geometry.column_spacing),
+        "rows": int(geometry.rows),
+        "columns": int(geometry.columns),
+        "slice_thickness": float(geometry.slice_thickness),
+    }
+
+
+def _geometry(document: dict[str, Any]) -> Geometry:
+    arrays = {
+        key: np.array(document[key], dtype=np.float64) for key in ("origins", "row_direction", "column_direction")
+    }
+    return Geometry(**{**document, **arrays})
+
+
+def _write_array(path: Path, array: npt.NDArray[Any]) -> str:
+    """Write a .npy file slice by slice; returns its SHA-256."""
+    digest = hashlib.sha256()
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    )
+
+    def chunks() -> Iterator[bytes]:
+        digest.update(header.getvalue())
+        yield header.getvalue()
+        for part in array:
+            encoded = part.tobytes()
+            digest.update(encoded)
+            yield encoded
+
+    write_durably(path, chunks())
+    return digest.hexdigest()
+
+
+def _write_bytes(path: Path, content: bytes) -> str:
+    write_durably(path, [content])
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_document(path: Path, document: dict[str, Any]) -> str:
+    return _write_bytes(path, json.dumps(document, allow_nan=False).encode("utf-8"))
+
+
+def _read_document(stored: StoredFolder | Path, name: str) -> tuple[Path, dict[str, Any]]:
+    folder = stored.folder if isinstance(stored, StoredFolder) else stored
+    try:
+        content = (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise SegmentationFailed(f"{folder} holds no {name}: it was never finished, or removed") from error
+    if isinstance(stored, StoredFolder) and hashlib.sha256(content).hexdigest() != stored.sha256:
+        raise SegmentationFailed(f"{folder / name} is not what was written: its SHA-256 differs from {stored.sha256}")
+    document: dict[str, Any] = json.loads(content)
+    return folder, document
+
+
+def _check(path: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError as error:
+        raise SegmentationFailed(f"{path} is missing") from error
+    if digest.hexdigest() != sha256:
+        raise SegmentationFailed(f"{path} is not what was written: expected SHA-256 {sha256}, got {digest.hexdigest()}")
+
+
+def _encode_header(volume: Volume) -> bytes:
+    header = _bare(volume.header)
+    header.file_meta = FileMetaDataset()
+    header.file_meta.MediaStorageSOPClassUID = UID(volume.sources[0].sop_class_uid)
+    header.file_meta.MediaStorageSOPInstanceUID = UID(volume.sources[0].sop_instance_uid)
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    encoded = io.BytesIO()
+    header.save_as(encoded, enforce_file_format=True)
+    return encoded.getvalue()
+
+
+def _bare(header: Dataset) -> Dataset:
+    """A header's elements without the file it was read from (its preamble, meta information and encoding)."""
+    bare = Dataset()
+    for element in header:
+        bare.add(element)
+    return bare
