@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from dbos._serialization import DBOSPortableJSONSerializer
@@ -23,8 +23,7 @@ WORKFLOW_VERSION = "1"
 POLLING_SECONDS = 0.2
 URGENT, ROUTINE = 1, 10
 
-Status = Literal["absent", "alive", "ended", "broken"]
-_ALIVE = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+_ALIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 
 Workflow = Callable[..., None]
 
@@ -107,14 +106,15 @@ class Engine:
         return DBOS.run_step({"name": name}, function, *arguments)
 
     @staticmethod
-    def status(workflow_id: str) -> Status:
-        """Whether a workflow is unknown, on its way, ended, or ended by an error that nobody expected."""
-        found = DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
-        if not found:
-            return "absent"
-        if found[0].status in _ALIVE:
-            return "alive"
-        return "ended" if found[0].status == "SUCCESS" else "broken"
+    def is_alive(workflow_id: str) -> bool:
+        """Whether a workflow, or one whose identity begins with its own and a full stop, still has work to do."""
+        alive = [
+            *DBOS.list_workflows(workflow_ids=[workflow_id], status=_ALIVE, load_input=False, load_output=False),
+            *DBOS.list_workflows(
+                workflow_id_prefix=f"{workflow_id}.", status=_ALIVE, limit=1, load_input=False, load_output=False
+            ),
+        ]
+        return bool(alive)
 
     def resume_lost(self, queue_of: Callable[[str], str]) -> list[str]:
         """Resume workflows that count as running here but are not (a full disk can leave such rows behind).

@@ -18,14 +18,16 @@ _PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies: whatever is killed, no orphan keeps a port or a lock.
 
     Nothing is lost by it: every process of the node may be killed at any moment (Linux ``prctl(2)``).
+
+    Args:
+        parent: Process id of the parent, as the parent itself knows it: it may be dead already.
     """
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

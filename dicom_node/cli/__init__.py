@@ -1,0 +1,21 @@
+"""The commands. Everything heavy is imported by the command that needs it, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+from dicom_node.errors import NodeError
+
+
+def main() -> None:
+    """Entry point of ``dicom-node``: runs a command, turns the node's errors into one line and an exit code."""
+    from dicom_node.cli.app import app  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        app(standalone_mode=True)
+    except NodeError as error:
+        for line in error.message.splitlines():
+            sys.stderr.write(f"dicom-node: {line}\n")
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        raise SystemExit(1) from None

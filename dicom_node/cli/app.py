@@ -1,0 +1,262 @@
+"""The command line: options of every command and what each calls."""
+
+# Imports stand inside the commands on purpose (start-up time), hence:
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dicom_node import __version__
+
+if TYPE_CHECKING:
+    from dicom_node.settings import Settings
+
+app = typer.Typer(
+    name="dicom-node",
+    help="Segments CT and MR series and answers with DICOM-SEG and RTSTRUCT. For research use, not a medical device.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cases_app = typer.Typer(help="Show what became of every series.", invoke_without_command=True)
+app.add_typer(cases_app, name="cases")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="node.toml; else $DICOM_NODE_CONFIG, ./node.toml, the defaults."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+OutputOption = Annotated[Path, typer.Option("--output", metavar="OUT", help="Folder for the results.")]
+MapsOption = Annotated[Path, typer.Option("--maps", metavar="DIR", help="Folder of the source label maps.")]
+CaseArgument = Annotated[str, typer.Argument(metavar="CASE", help="A case's identity, or the beginning of it.")]
+SupervisorOption = Annotated[int | None, typer.Option("--supervised-by", metavar="PID", hidden=True)]
+
+
+@app.callback()
+def _global(
+    context: typer.Context,
+    config: ConfigOption = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    context.obj = config
+
+
+def _settings(context: typer.Context, config: Path | None) -> Settings:
+    from dicom_node.settings import load_settings
+
+    return load_settings(config or context.find_root().obj)
+
+
+@app.command()
+def serve(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run the node: listener, worker, embedded archive."""
+    from dicom_node.cli.serving import run_serve
+
+    run_serve(_settings(context, config), config or context.find_root().obj)
+
+
+@app.command()
+def listen(context: typer.Context, config: ConfigOption = None, supervisor: SupervisorOption = None) -> None:
+    """Run the listener alone."""
+    from dicom_node.cli.serving import run_listener
+
+    run_listener(_settings(context, config), supervisor=supervisor)
+
+
+@app.command()
+def work(context: typer.Context, config: ConfigOption = None, supervisor: SupervisorOption = None) -> None:
+    """Run the worker alone."""
+    from dicom_node.cli.serving import run_worker
+
+    run_worker(_settings(context, config), supervisor=supervisor)
+
+
+@app.command()
+def archive(context: typer.Context, config: ConfigOption = None, supervisor: SupervisorOption = None) -> None:
+    """Run the embedded archive alone."""
+    from dicom_node.cli.serving import run_archive
+
+    run_archive(_settings(context, config), supervisor=supervisor)
+
+
+@app.command()
+def segment(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="DICOM files or folders.")],
+    output: OutputOption,
+    card: Annotated[str | None, typer.Option("--card", help="Card to use; else the one whose anatomy fits.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment files or folders, without a network."""
+    from dicom_node.cli.segmenting import run_segment
+
+    run_segment(folders, output, card_name=card, as_json=as_json)
+
+
+@app.command()
+def encode(
+    series: Annotated[Path, typer.Argument(metavar="SERIES", help="Folder or file of the source series.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS.nii.gz", help="Label map in the series' patient space.")],
+    structures: Annotated[Path, typer.Option("--structures", metavar="S.toml", help="What each label means.")],
+    output: OutputOption,
+    allow_irregular: Annotated[
+        bool, typer.Option("--allow-irregular", help="Write RTSTRUCT for tilted or unevenly spaced series too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a label map into DICOM-SEG and RTSTRUCT."""
+    from dicom_node.cli.converting import run_encode
+
+    run_encode(series, labels, structures, output, allow_irregular=allow_irregular, as_json=as_json)
+
+
+@app.command()
+def decode(
+    result: Annotated[Path, typer.Argument(metavar="OBJECT.dcm", help="A DICOM-SEG or an RTSTRUCT.")],
+    series: Annotated[Path, typer.Option("--series", metavar="SERIES", help="Folder or file of its source series.")],
+    output: Annotated[Path, typer.Option("--output", metavar="LABELS.nii.gz", help="Label map to write.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a DICOM-SEG or RTSTRUCT into a label map."""
+    from dicom_node.cli.converting import run_decode
+
+    run_decode(result, series, output, as_json=as_json)
+
+
+@app.command()
+def route(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM files or folders.")],
+    sender: Annotated[str, typer.Option("--sender", help="Calling AE title to assume.")] = "ANY",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the rules would do, and why."""
+    from dicom_node.cli.inspecting import run_route
+
+    run_route(_settings(context, config), files, sender=sender, as_json=as_json)
+
+
+@app.command()
+def echo(
+    context: typer.Context,
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="Name of a destination.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a destination what it accepts."""
+    from dicom_node.cli.inspecting import run_echo
+
+    run_echo(_settings(context, config), destination, as_json=as_json)
+
+
+@app.command()
+def conformance(context: typer.Context, config: ConfigOption = None) -> None:
+    """Print the conformance statement (Markdown)."""
+    from dicom_node.cli.inspecting import run_conformance
+
+    run_conformance(_settings(context, config))
+
+
+@cases_app.callback()
+def _cases(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    context.ensure_object(dict)
+    if context.invoked_subcommand is None:
+        from dicom_node.cli.casework import run_list
+
+        run_list(_settings(context, config), states=[], as_json=as_json)
+
+
+@cases_app.command("list")
+def cases_list(
+    context: typer.Context,
+    state: Annotated[list[str] | None, typer.Option("--state", help="Only cases in this state; repeatable.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the cases, oldest first."""
+    from dicom_node.cli.casework import run_list
+
+    run_list(_settings(context, config), states=state or [], as_json=as_json)
+
+
+@cases_app.command("show")
+def cases_show(
+    context: typer.Context, case: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Show one case: state, reason, seconds per step, results, deliveries."""
+    from dicom_node.cli.casework import run_show
+
+    run_show(_settings(context, config), case, as_json=as_json)
+
+
+@cases_app.command("retry")
+def cases_retry(
+    context: typer.Context, case: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Run a held or discarded case again."""
+    from dicom_node.cli.casework import run_retry
+
+    run_retry(_settings(context, config), case, as_json=as_json)
+
+
+@cases_app.command("discard")
+def cases_discard(
+    context: typer.Context, case: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Give a case up; its images stay in the spool."""
+    from dicom_node.cli.casework import run_discard
+
+    run_discard(_settings(context, config), case, as_json=as_json)
+
+
+@app.command()
+def train(
+    configuration: Annotated[Path, typer.Argument(metavar="TRAINING.toml", help="What to train on, and how.")],
+    maps: MapsOption,
+    output: OutputOption,
+    minutes: Annotated[float, typer.Option("--minutes", help="Stop after this long; the same command resumes.")] = 60,
+) -> None:
+    """Train the shared network; resumes."""
+    from dicom_node.cli.training import run_train
+
+    run_train(configuration, maps, output, minutes=minutes)
+
+
+@app.command()
+def evaluate(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE.nii.gz")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS.nii.gz", help="On the image's grid.")],
+    card: Annotated[str, typer.Option("--card")] = "torso",
+    modality: Annotated[str, typer.Option("--modality", help="CT, MR or unknown.")] = "CT",
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", metavar="NAMES.json", help="Label to name; else labels are numbered as in the card."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a card on an image with known labels."""
+    from dicom_node.cli.training import run_evaluate
+
+    run_evaluate(image, labels, card_name=card, modality=modality, table=table, as_json=as_json)
+
+
+@app.command()
+def render(
+    configuration: Annotated[Path, typer.Argument(metavar="TRAINING.toml", help="What to render from.")],
+    maps: MapsOption,
+    output: Annotated[Path, typer.Option("--output", metavar="PICTURE.png")],
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Draw examples of the rendered training images."""
+    from dicom_node.cli.training import run_render
+
+    run_render(configuration, maps, output, seed=seed)

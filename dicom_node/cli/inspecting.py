@@ -1,0 +1,96 @@
+"""``route``, ``echo``, ``conformance``: asking before anything is done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dicom_node.cli.printing import print_json, print_table
+from dicom_node.conformance import conformance_statement
+from dicom_node.deliver.echo import echo
+from dicom_node.errors import DeliveryFailed, InputRefused, UsageError
+from dicom_node.imaging.instances import Instance, find_instances, read_dataset
+from dicom_node.route.rules import Router, compile_rules
+from dicom_node.settings import Settings
+
+
+def run_route(settings: Settings, paths: Sequence[Path], *, sender: str, as_json: bool) -> None:
+    """Print, for every series in the files, which rule matches and why each earlier one does not.
+
+    Raises:
+        InputRefused: None of the files is an image.
+    """
+    router = compile_rules(settings)
+    discovery = find_instances(paths)
+    for passed in discovery.passed_over:
+        sys.stderr.write(f"{passed.path}: {passed.reason}\n")
+    if not discovery.series:
+        raise InputRefused("none of the files is a DICOM image")
+    documents = [_route_one(router, group.instances[0], sender) for group in discovery.series]
+    if as_json:
+        print_json(documents)
+        return
+    for group, document in zip(discovery.series, documents, strict=True):
+        print_table(group.description, ("", ""), list(_outcome(document)))
+        rows = [(item["rule"], "matched" if item["matched"] else "", item["reason"]) for item in document["trace"]]
+        print_table("rules in order", ("rule", "", "why"), rows)
+
+
+def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
+    """Print whether a destination answers and which of our SOP classes it accepts.
+
+    Raises:
+        UsageError: The settings name no such destination.
+        DeliveryFailed: It does not answer.
+    """
+    found = [item for item in settings.destinations if item.name == name]
+    if not found:
+        names = ", ".join(item.name for item in settings.destinations) or "none"
+        raise UsageError(f'no destination "{name}": the destinations are {names}')
+    report = echo(found[0], calling_ae=settings.node.ae_title)
+    if as_json:
+        print_json(vars(report))
+    elif report.reachable:
+        rows = [(sop_class, "yes" if accepted else "no") for sop_class, accepted in report.accepted.items()]
+        print_table(f"{name} answers C-ECHO", ("SOP class", "accepted"), rows)
+    if not report.reachable:
+        raise DeliveryFailed(f"{name} ({found[0].host}:{found[0].port}) does not answer C-ECHO: {report.reason}")
+
+
+def run_conformance(settings: Settings) -> None:
+    """Print the conformance statement of these settings."""
+    sys.stdout.write(conformance_statement(settings))
+
+
+def _route_one(router: Router, instance: Instance, sender: str) -> dict[str, Any]:
+    header = read_dataset(instance.path, stop_before_pixels=True)
+    trace = router.explain(header, sender)
+    document: dict[str, Any] = {
+        "series_instance_uid": str(header.SeriesInstanceUID),
+        "file": str(instance.path),
+        "trace": [{"rule": item.rule, "matched": item.matched, "reason": item.why or item.why_not} for item in trace],
+    }
+    try:
+        decision = router.decide(header, sender)
+    except InputRefused as refusal:
+        return {**document, "refused": refusal.message}
+    return {
+        **document,
+        "rule": decision.rule,
+        "card": decision.card,
+        "card_reason": decision.card_reason,
+        "destinations": list(decision.destinations),
+        "priority": decision.priority,
+    }
+
+
+def _outcome(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "refused" in document:
+        yield "held", document["refused"]
+        return
+    yield "rule", document["rule"]
+    yield "card", f"{document['card']} ({document['card_reason']})"
+    yield "to", ", ".join(document["destinations"]) or "nowhere: results stay on disk"
+    yield "priority", document["priority"]

@@ -1,0 +1,64 @@
+"""``serve``, ``listen``, ``work``, ``archive``: the node's processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from threading import Event
+
+from dicom_node.logs import configure_logs
+from dicom_node.process import PRIVATE_UMASK, die_with_parent, sole_owner, stop_on_signals
+from dicom_node.settings import Settings
+
+
+def run_serve(settings: Settings, config: Path | None) -> None:
+    """Run listener, worker and archive until SIGTERM or SIGINT."""
+    from dicom_node.serve import supervise  # noqa: PLC0415 - only this command needs it
+
+    with _process(settings, "node", supervisor=None) as stop:
+        supervise(settings, config, stop)
+
+
+def run_listener(settings: Settings, *, supervisor: int | None) -> None:
+    """Run the listener until SIGTERM or SIGINT."""
+    from dicom_node.ledger.database import open_database  # noqa: PLC0415
+    from dicom_node.ledger.intake import Intake  # noqa: PLC0415
+    from dicom_node.receive.listener import Listener  # noqa: PLC0415
+
+    with _process(settings, None, supervisor=supervisor) as stop:  # the listener locks its home itself
+        listener = Listener(settings, Intake(open_database(settings.database_url)))
+        listener.start()
+        stop.wait()
+        listener.stop()
+
+
+def run_worker(settings: Settings, *, supervisor: int | None) -> None:
+    """Run the worker until SIGTERM or SIGINT."""
+    from dicom_node.worker.worker import Worker  # noqa: PLC0415
+
+    with _process(settings, "worker", supervisor=supervisor) as stop:
+        Worker(settings).run(stop)
+
+
+def run_archive(settings: Settings, *, supervisor: int | None) -> None:
+    """Run the embedded archive until SIGTERM or SIGINT."""
+    from dicom_node.archive import Archive  # noqa: PLC0415
+
+    with _process(settings, "archive", supervisor=supervisor) as stop:
+        archive = Archive(settings)
+        archive.start()
+        stop.wait()
+        archive.stop()
+
+
+@contextmanager
+def _process(settings: Settings, role: str | None, *, supervisor: int | None) -> Iterator[Event]:
+    os.umask(PRIVATE_UMASK)
+    configure_logs(json=not sys.stderr.isatty())
+    if supervisor is not None:
+        die_with_parent(supervisor)
+    with stop_on_signals() as stop, sole_owner(settings.node.home, role) if role else nullcontext():
+        yield stop

@@ -1,0 +1,98 @@
+"""The DICOM conformance statement of a configuration (PS3.2), as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom.uid import UID
+
+from dicom_node import __version__
+from dicom_node.deliver.echo import RESULT_CLASSES
+from dicom_node.receive.listener import IMAGE_CLASSES, MAXIMUM_PDU, TRANSFER_SYNTAXES, VERIFICATION
+from dicom_node.settings import Settings
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+
+def conformance_statement(settings: Settings) -> str:
+    """The statement: what the node accepts and proposes with these settings.
+
+    Args:
+        settings: The running configuration.
+
+    Returns:
+        Markdown, with the tables of PS3.2 Annex N in short form.
+    """
+    parts = [
+        f"# DICOM conformance statement: dicom-node {__version__}",
+        "Automatic segmentation of CT and MR series. For research use; not a medical device.",
+        _identity(settings),
+        _storage_scp(settings),
+        _storage_scu(settings),
+        _security(settings),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _identity(settings: Settings) -> str:
+    node = settings.node
+    return "## Application entity\n\n" + _table(
+        ("property", "value"),
+        [
+            ("AE title", node.ae_title),
+            ("address and port", f"{node.bind}:{node.port}"),
+            ("implementation class UID", IMPLEMENTATION_CLASS_UID),
+            ("implementation version name", IMPLEMENTATION_VERSION_NAME),
+            ("maximum PDU received", f"{MAXIMUM_PDU} bytes"),
+            ("simultaneous associations", str(settings.limits.associations)),
+            ("asynchronous operations", "not supported"),
+        ],
+    )
+
+
+def _storage_scp(settings: Settings) -> str:
+    classes = [VERIFICATION, *dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))]
+    text = "## Accepted as SCP\n\n" + _table(("SOP class", "UID"), [(UID(uid).name, uid) for uid in classes])
+    text += "\n\nEach storage class is accepted in one of these transfer syntaxes, the first that is proposed:\n\n"
+    text += _table(("transfer syntax", "UID"), [(UID(uid).name, uid) for uid in TRANSFER_SYNTAXES])
+    return text + "\n\n" + _table(
+        ("C-STORE status", "meaning"),
+        [
+            ("0000", "the instance is on disk, fsynced, and on record (also when it was on record before)"),
+            ("A700", "out of resources: disk, quota or database; send again later"),
+            ("A900", "the data set is not the SOP class or instance that was announced"),
+            ("C000", "the data set cannot be understood"),
+            ("0111", "another object is on record under this SOP Instance UID; the first is kept"),
+            ("0117", "the SOP Instance UID of the request is no UID"),
+            ("0122", "the SOP class is not the one of the presentation context"),
+            ("0110", "a fault of this node; the instance was not stored"),
+        ],
+    )  # fmt: skip
+
+
+def _storage_scu(settings: Settings) -> str:
+    rows = [(UID(uid).name, uid, "C-STORE") for uid in RESULT_CLASSES]
+    rows.append((UID(STUDY_ROOT_FIND).name, STUDY_ROOT_FIND, "C-FIND, to confirm arrival"))
+    destinations = [
+        (item.name, item.ae_title, f"{item.host}:{item.port}", item.confirm) for item in settings.destinations
+    ]
+    return (
+        "## Proposed as SCU\n\n"
+        + _table(("SOP class", "UID", "use"), rows)
+        + "\n\nResults are stored as Explicit VR Little Endian; Implicit VR Little Endian is proposed beside it.\n\n"
+        + _table(("destination", "AE title", "address", "arrival is proved by"), destinations)
+    )
+
+
+def _security(settings: Settings) -> str:
+    peers = [(peer.ae_title, peer.address) for peer in settings.peers]
+    return (
+        "## Security\n\nAssociations are accepted from these calling AE titles and addresses alone; "
+        "secure transport connections are not supported.\n\n" + _table(("calling AE title", "address"), peers)
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,58 @@
+"""The process group of a node on one machine: listener, worker and embedded archive, each restarted when it dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dicom_node.logs import get_logger
+from dicom_node.settings import Settings
+
+_log = get_logger("serve")
+RESTART_SECONDS = 1.0
+STOP_SECONDS = 45.0
+
+
+def supervise(settings: Settings, config: Path | None, stop: threading.Event) -> None:
+    """Start the node's processes and keep them running until told to stop.
+
+    Args:
+        settings: Decides whether the embedded archive is part of the group.
+        config: The configuration file the processes read, as given on the command line.
+        stop: Set to end all of them: they get SIGTERM, then time to finish the step at hand.
+    """
+    roles = ["listen", "work", *(["archive"] if settings.archive.enabled else [])]
+    children = {role: _start(role, config) for role in roles}
+    try:
+        while not stop.wait(RESTART_SECONDS / 4):
+            for role in roles:
+                code = children[role].poll()
+                if code is not None:
+                    _log.error("process ended and is restarted", role=role, exit_code=code)
+                    stop.wait(RESTART_SECONDS)
+                    children[role] = _start(role, config)
+    finally:
+        _stop_all(list(children.values()))
+
+
+def _start(role: str, config: Path | None) -> subprocess.Popen[bytes]:
+    configured = ["--config", str(config)] if config else []
+    command = [sys.executable, "-m", "dicom_node", *configured, role, "--supervised-by", str(os.getpid())]
+    return subprocess.Popen(command)
+
+
+def _stop_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        try:
+            child.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

@@ -1,0 +1,96 @@
+"""One run of one case: the steps of the workflow, each checkpointed, timed, and ending in a state a person can see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dicom_node.engine import Engine
+from dicom_node.errors import NodeError
+from dicom_node.ledger.cases import Case, Cases, CaseState
+from dicom_node.logs import get_logger
+
+_log = get_logger("worker")
+
+STARTS_PER_STEP = 10
+"""A step that began this often without ending took the process down with it each time: the case is held."""
+
+
+@dataclass(frozen=True)
+class CaseStep:
+    """A step: the state it puts the case in, and what it does; returns JSON that is noted with the case."""
+
+    name: str
+    state: CaseState
+    perform: Callable[[Case], dict[str, Any]]
+
+
+class CaseRun:
+    """Carries cases through their steps.
+
+    Args:
+        engine: Checkpoints each step.
+        cases: The cases on record.
+        steps: What is done, in order.
+        attempts: Runs of a case before an error that could pass holds it.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        cases: Cases,
+        steps: tuple[CaseStep, ...],
+        *,
+        attempts: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._cases = cases
+        self._steps = steps
+        self._attempts = attempts
+        self._clock = clock
+
+    def run(self, case_id: str, attempt: int) -> bool:
+        """Carry one attempt at a case through its steps, within a workflow.
+
+        Returns:
+            Whether every step succeeded.
+        """
+        return all(
+            self._engine.step(step.name, self._perform, step.name, case_id, attempt)["ok"] for step in self._steps
+        )
+
+    def _perform(self, name: str, case_id: str, attempt: int) -> dict[str, bool]:
+        step = next(step for step in self._steps if step.name == name)
+        case = self._cases.get(case_id)
+        if case.attempt != attempt or not self._cases.advance(case_id, step.state, self._clock()):
+            return {"ok": False}  # superseded, discarded, or another attempt has taken over
+        if self._cases.count_start(case_id, name) > STARTS_PER_STEP:
+            self._hold(case, f"{name} began {STARTS_PER_STEP} times and took its process down each time")
+            return {"ok": False}
+        started = self._clock()
+        try:
+            outputs = step.perform(case)
+        except NodeError as error:
+            self._give_up(case, error.message, retryable=error.retryable)
+            return {"ok": False}
+        except Exception as error:  # noqa: BLE001 - whatever a case raises ends in a state a person sees; the node stays up
+            _log.exception("unexpected error", case=case_id[:12], step=name)
+            self._give_up(case, f"{name} failed unexpectedly: {type(error).__name__}: {error}", retryable=True)
+            return {"ok": False}
+        self._cases.note_seconds(case_id, name, self._clock() - started)
+        self._cases.note_outputs(case_id, outputs)
+        return {"ok": True}
+
+    def _give_up(self, case: Case, reason: str, *, retryable: bool) -> None:
+        if retryable and case.attempt < self._attempts:
+            _log.warning("attempt failed", case=case.case_id[:12], attempt=case.attempt, reason=reason)
+            self._cases.next_attempt(case.case_id, self._clock(), f"attempt {case.attempt} failed: {reason}")
+        else:
+            self._hold(case, reason)
+
+    def _hold(self, case: Case, reason: str) -> None:
+        _log.warning("case held", case=case.case_id[:12], reason=reason)
+        self._cases.advance(case.case_id, "held", self._clock(), reason)

@@ -1,0 +1,125 @@
+"""Deliveries: each destination on its own, retried over hours by a chain of delayed workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dicom_node.deliver.delivery import deliver_once
+from dicom_node.engine import Engine
+from dicom_node.ledger.cases import Case, Cases
+from dicom_node.ledger.deliveries import Deliveries, Delivery
+from dicom_node.logs import get_logger
+from dicom_node.settings import SENDER, DestinationTable, Settings
+
+_log = get_logger("worker")
+WORKFLOW = "delivery"
+_SETTLED = frozenset({"confirmed", "refused"})
+
+
+class DeliveryRun:
+    """Sends the results of cases and concludes the cases.
+
+    Args:
+        engine: Where the chain of attempts lives.
+        cases: The cases on record.
+        deliveries: What has to arrive where.
+        settings: Destinations and their patience.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, engine: Engine, cases: Cases, deliveries: Deliveries, settings: Settings, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._cases = cases
+        self._deliveries = deliveries
+        self._settings = settings
+        self._clock = clock
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """One queue a destination, so that a slow one delays no other."""
+        return tuple(queue_of(name) for name in (*(item.name for item in self._settings.destinations), SENDER))
+
+    def begin(self, case: Case, results: Sequence[Delivery]) -> None:
+        """Within a case's workflow: put on record what has to be sent, and start each destination's chain."""
+        self._engine.step("plan delivery", self._plan, case.case_id, [vars(item) for item in results])
+        for destination in sorted({item.destination for item in results}):
+            self._enqueue(case.case_id, case.attempt, destination, 1, delay=0)
+        if not results:
+            self._engine.step("conclude", self._conclude, case.case_id)
+
+    def run(self, case_id: str, attempt: int, destination: str, number: int) -> None:
+        """One attempt at one destination, as a workflow of its own."""
+        pause = self._engine.step("deliver", self._deliver, case_id, attempt, destination)
+        if pause is not None:
+            self._enqueue(case_id, attempt, destination, number + 1, delay=pause)
+
+    def _enqueue(self, case_id: str, attempt: int, destination: str, number: int, *, delay: float) -> None:
+        identity = f"{case_id}.{attempt}.{destination}.{number}"
+        arguments = (case_id, attempt, destination, number)
+        self._engine.enqueue(queue_of(destination), WORKFLOW, identity, *arguments, delay=delay)
+
+    def _plan(self, case_id: str, results: list[dict[str, Any]]) -> None:
+        self._deliveries.plan([Delivery(**{**item, "updated_at": self._clock()}) for item in results])
+        self._cases.advance(case_id, "delivering", self._clock())
+
+    def _deliver(self, case_id: str, attempt: int, destination: str) -> float | None:
+        case = self._cases.get(case_id)
+        if case.state != "delivering" or case.attempt != attempt:
+            return None
+        if destination not in {SENDER, *(item.name for item in self._settings.destinations)}:
+            self._give_up(case_id, destination, f'the settings no longer name a destination "{destination}"')
+            self._conclude(case_id)
+            return None
+        started = self._clock()
+        state = deliver_once(
+            self._settings_of(case, destination),
+            self._deliveries,
+            case_id,
+            started,
+            calling_ae=self._settings.node.ae_title,
+        )
+        self._cases.note_seconds(case_id, f"deliver {destination}", self._clock() - started)
+        if state.outcome == "retry":
+            return state.retry_after_seconds
+        if state.outcome == "held":
+            self._give_up(case_id, destination, state.reason)
+        self._conclude(case_id)
+        return None
+
+    def _give_up(self, case_id: str, destination: str, reason: str) -> None:
+        for delivery in self._deliveries.of_case(case_id, destination):
+            if delivery.state not in _SETTLED:
+                self._deliveries.update(replace(delivery, state="refused", message=reason, updated_at=self._clock()))
+
+    def _conclude(self, case_id: str) -> None:
+        deliveries = self._deliveries.of_case(case_id)
+        if any(item.state not in _SETTLED for item in deliveries):
+            return
+        refused = [item for item in deliveries if item.state == "refused"]
+        if refused:
+            reason = "; ".join(sorted({f"{item.destination}: {item.message}" for item in refused}))
+            self._cases.advance(case_id, "held", self._clock(), f"not delivered: {reason}")
+            _log.warning("case held", case=case_id[:12], reason=reason)
+        else:
+            self._cases.advance(case_id, "done", self._clock())
+            _log.info("case done", case=case_id[:12], deliveries=len(deliveries))
+
+    def _settings_of(self, case: Case, destination: str) -> DestinationTable:
+        if destination == SENDER:
+            return sender_destination(self._settings, case)
+        return next(item for item in self._settings.destinations if item.name == destination)
+
+
+def sender_destination(settings: Settings, case: Case) -> DestinationTable:
+    """The destination that stands for whoever sent a case: its AE title and address, at its peer's port."""
+    ports = [peer.port for peer in settings.peers if peer.ae_title in {case.calling_ae, "*"}]
+    return DestinationTable(name=SENDER, ae_title=case.calling_ae, host=case.address, port=ports[0] if ports else 104)
+
+
+def queue_of(destination: str) -> str:
+    """Name of a destination's queue."""
+    return f"deliver {destination}"

@@ -1,0 +1,148 @@
+"""The worker process: opens cases, runs them, delivers them, and looks after what got stuck."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from dicom_node.engine import Engine
+from dicom_node.ledger.cases import Case, Cases
+from dicom_node.ledger.database import open_database
+from dicom_node.ledger.deliveries import Deliveries, Delivery
+from dicom_node.ledger.intake import Intake
+from dicom_node.logs import get_logger
+from dicom_node.receive.spool import Spool
+from dicom_node.route.rules import compile_rules
+from dicom_node.segment.inference_process import InferenceProcess
+from dicom_node.settings import Settings
+from dicom_node.worker.case_run import CaseRun, CaseStep
+from dicom_node.worker.collector import Collector
+from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
+from dicom_node.worker.delivery_run import DeliveryRun, queue_of
+from dicom_node.workflow import CaseFiles, CaseWork, require_profiles
+
+_log = get_logger("worker")
+CASE = "case"
+CASE_QUEUE = "cases"
+LOOK_SECONDS = 0.5
+WATCH_SECONDS = 10.0
+RETRY_SECONDS = 5.0
+
+
+class Worker:
+    """Everything that happens to a series after it fell quiet.
+
+    Args:
+        settings: The node's settings.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        require_profiles(settings)
+        database = open_database(settings.database_url)
+        self._settings = settings
+        self._clock = clock
+        self._cases = Cases(database)
+        self._engine = Engine(settings)
+        self._inference = InferenceProcess(threads=settings.limits.inference_threads)
+        self._spool = Spool(settings.node.home / "spool")
+        self._deliver = DeliveryRun(self._engine, self._cases, Deliveries(database), settings, clock)
+        self._collector = Collector(
+            Intake(database),
+            self._cases,
+            self._spool,
+            compile_rules(settings),
+            quiet_seconds=settings.node.quiet_seconds,
+        )
+        self._intake = Intake(database)
+        self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; then let the running step end and leave the rest for the next start."""
+        self._engine.register(CASE, self._case)
+        self._engine.register(DELIVERY, self._deliver.run)
+        self._engine.launch()
+        self._engine.declare_queue(CASE_QUEUE, concurrency=1)
+        for queue in self._deliver.queues:
+            self._engine.declare_queue(queue, concurrency=1)
+        _log.info("worker ready", executor=self._engine.executor_id)
+        watched = self._clock()
+        while not stop.wait(LOOK_SECONDS):
+            self._collector.open_cases(self._clock())
+            self._enqueue_waiting()
+            if self._clock() - watched > WATCH_SECONDS:
+                watched = self._clock()
+                self._watch()
+        self._inference.close()
+        self._engine.stop(patience_seconds=30)
+
+    def _case(self, case_id: str, attempt: int) -> None:
+        if self._run.run(case_id, attempt):
+            self._work(self._cases.get(case_id)).tidy()
+            self._deliver.begin(self._cases.get(case_id), self._planned(case_id))
+
+    def _steps(self) -> tuple[CaseStep, ...]:
+        return (
+            CaseStep("assemble", "assembling", lambda case: self._work(case).assemble()),
+            CaseStep("segment", "segmenting", lambda case: self._work(case).segment()),
+            CaseStep("encode", "encoding", lambda case: self._work(case).encode()),
+            CaseStep("verify", "verifying", lambda case: self._work(case).verify()),
+        )
+
+    def _work(self, case: Case) -> CaseWork:
+        wanted = set(case.instances)
+        instances = self._intake.instances_of(case.series_instance_uid)
+        return CaseWork(
+            case_id=case.case_id,
+            card_name=str(case.card),
+            created_at=case.created_at,
+            instances=tuple(self._spool.root / item.path for item in instances if item.sop_instance_uid in wanted),
+            files=CaseFiles(self._settings.node.home / "cases" / case.case_id),
+            inference=self._inference,
+            timeout_seconds=self._settings.limits.segmentation_seconds,
+            facts=case.outputs,
+        )
+
+    def _planned(self, case_id: str) -> list[Delivery]:
+        case = self._cases.get(case_id)
+        return [
+            Delivery(
+                case_id=case_id,
+                destination=destination,
+                sop_instance_uid=result["sop_instance_uid"],
+                sop_class_uid=result["sop_class_uid"],
+                path=result["path"],
+            )
+            for destination in case.destinations
+            for result in case.outputs["results"]
+        ]
+
+    def _enqueue_waiting(self) -> None:
+        for case in self._cases.unfinished():
+            if case.state == "waiting":
+                identity = workflow_identity(case)
+                delay = RETRY_SECONDS * (case.attempt - 1)
+                urgent = case.priority == "urgent"
+                self._engine.enqueue(CASE_QUEUE, CASE, identity, case.case_id, case.attempt, urgent=urgent, delay=delay)
+
+    def _watch(self) -> None:
+        for identity in self._engine.resume_lost(_queue_of_workflow):
+            _log.warning("resumed a workflow that had stopped without ending", workflow=identity)
+        for case in self._cases.unfinished():
+            if case.state == "waiting" or self._engine.is_alive(workflow_identity(case)):
+                continue
+            now = self._cases.get(case.case_id)
+            if (now.state, now.attempt) == (case.state, case.attempt):  # it did not move on while we looked
+                self._cases.advance(case.case_id, "held", self._clock(), "its workflow ended by an unexpected error")
+                _log.error("case held: its workflow ended before it", case=case.case_id[:12], state=case.state)
+
+
+def workflow_identity(case: Case) -> str:
+    """Identity of the workflow that runs a case's present attempt."""
+    return f"{case.case_id}.{case.attempt}"
+
+
+def _queue_of_workflow(identity: str) -> str:
+    parts = identity.split(".")
+    return CASE_QUEUE if len(parts) == 2 else queue_of(parts[2])

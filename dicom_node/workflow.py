@@ -1,0 +1,255 @@
+"""The steps of a case in order: assemble, segment, encode, verify. The only file that knows all rooms.
+
+Each step reads what the one before it left in the case's folder and leaves files and facts of its own; the facts are
+JSON (paths, hashes, numbers), never arrays, so that any step can be repeated after a crash with the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+
+from dicom_node.anatomy import load_profiles
+from dicom_node.errors import InputRefused, SeriesRefused, SettingsError
+from dicom_node.imaging.instances import find_instances, read_dataset
+from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.imaging.series import assemble, prove_series
+from dicom_node.imaging.volume import Volume
+from dicom_node.results.dicom_seg import encode_seg
+from dicom_node.results.identity import Provenance, frame_of_reference
+from dicom_node.results.object_file import write_object
+from dicom_node.results.rtstruct import encode_rtstruct
+from dicom_node.results.verification import verify_rtstruct, verify_seg
+from dicom_node.route.rules import Decision, Router
+from dicom_node.segment.exchange import StoredFolder, load_segmentation, load_volume, save_volume
+from dicom_node.segment.inference_process import InferenceProcess
+from dicom_node.settings import Settings
+from models.card import Card, load_card
+
+LOW_CONFIDENCE = 0.5
+"""Mean probability inside a structure below which a person is told to look twice."""
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where the files of one case lie.
+
+    Attributes:
+        root: The case's own folder.
+    """
+
+    root: Path
+
+    @property
+    def volume(self) -> Path:
+        """The assembled volume; removed once the results are verified."""
+        return self.root / "volume"
+
+    @property
+    def segmentation(self) -> Path:
+        """The labels on the source slices, and the network's confidence."""
+        return self.root / "segmentation"
+
+    @property
+    def results(self) -> Path:
+        """The DICOM objects."""
+        return self.root / "results"
+
+
+@dataclass(frozen=True)
+class CaseWork:
+    """The work on one case.
+
+    Attributes:
+        case_id: Its identity; every UID that is generated derives from it.
+        card_name: Card that segments it.
+        created_at: When the case was opened, seconds since the epoch; the date and time of its results.
+        instances: Files of its source instances.
+        files: Where its own files lie.
+        inference: The process the network runs in.
+        timeout_seconds: How long segmentation may take before that process is killed.
+        facts: What the steps so far noted: hashes of the folders they left.
+    """
+
+    case_id: str
+    card_name: str
+    created_at: float
+    instances: tuple[Path, ...]
+    files: CaseFiles
+    inference: InferenceProcess
+    timeout_seconds: float
+    facts: Mapping[str, Any]
+
+    def assemble(self) -> dict[str, Any]:
+        """Prove the series whole and decode it into a volume.
+
+        Raises:
+            SeriesRefused: It is not one volume.
+            InputRefused: It holds objects that are no images, or has no frame of reference.
+        """
+        discovery = find_instances(self.instances)
+        if discovery.passed_over:
+            reasons = sorted({item.reason for item in discovery.passed_over})
+            raise InputRefused(f"{len(discovery.passed_over)} of {len(self.instances)} objects: {'; '.join(reasons)}")
+        plan = prove_series(discovery.instances)
+        volume = assemble(plan)
+        frame_of_reference(volume)  # no result could be written without one: better said now than after segmentation
+        stored = save_volume(volume, self.files.volume)
+        return {"volume_sha256": stored.sha256, "slices": volume.geometry.shape[0], "remarks": list(plan.remarks)}
+
+    def segment(self) -> dict[str, Any]:
+        """Have the network label the volume.
+
+        Raises:
+            SegmentationFailed: The network or its process failed, or took too long.
+        """
+        reply = self.inference.request(
+            StoredFolder(self.files.volume, self.facts["volume_sha256"]),
+            self.card_name,
+            self.files.segmentation,
+            timeout_seconds=self.timeout_seconds,
+        )
+        return {
+            "segmentation_sha256": reply.segmentation.sha256,
+            "confidence": load_segmentation(reply.segmentation).confidence,
+            "inference": {"device": reply.device, "seconds": reply.seconds, "peak_bytes": reply.peak_bytes},
+        }
+
+    def encode(self) -> dict[str, Any]:
+        """Write SEG and RTSTRUCT.
+
+        Raises:
+            InputRefused: No structure was found.
+        """
+        volume, labels = self._volume_and_labels()
+        found = [structure.name for _, structure in labels.present()]
+        if not found:
+            raise InputRefused(f"the card {self.card_name} found none of its structures in this series")
+        provenance = self._provenance()
+        results = [self._write(encode_seg(volume, labels, provenance), "seg")]
+        doubtful = [name for name in found if self.facts["confidence"].get(name, 0.0) < LOW_CONFIDENCE]
+        notes = [f"low confidence, look twice: {', '.join(doubtful)}"] if doubtful else []
+        try:
+            results.append(self._write(encode_rtstruct(volume, labels, provenance), "rtstruct"))
+        except InputRefused as refusal:
+            notes.append(f"no RTSTRUCT: {refusal.message}")
+        return {"structures": found, "results": results, "notes": notes}
+
+    def verify(self) -> dict[str, Any]:
+        """Decode the results from their bytes and compare them with the labels.
+
+        Raises:
+            VerificationFailed: A result does not hold the labels.
+        """
+        volume, labels = self._volume_and_labels()
+        verify = {"seg": verify_seg, "rtstruct": verify_rtstruct}
+        lowest = {
+            result["kind"]: verify[result["kind"]](Path(result["path"]), labels, volume).least_dice
+            for result in self.facts["results"]
+        }
+        return {"verified": lowest}
+
+    def tidy(self) -> None:
+        """Remove what no later step needs: the volume can be assembled again, the labels are in the results."""
+        shutil.rmtree(self.files.volume, ignore_errors=True)
+        shutil.rmtree(self.files.segmentation, ignore_errors=True)
+
+    def _volume_and_labels(self) -> tuple[Volume, LabelVolume]:
+        volume = load_volume(StoredFolder(self.files.volume, self.facts["volume_sha256"]))
+        segmentation = load_segmentation(StoredFolder(self.files.segmentation, self.facts["segmentation_sha256"]))
+        return volume, segmentation.label_volume
+
+    def _provenance(self) -> Provenance:
+        card = card_named(self.card_name)
+        return Provenance(
+            case_id=self.case_id,
+            card=card.name,
+            version=card.version,
+            weights_sha256=card.weights_sha256,
+            created=datetime.fromtimestamp(self.created_at).astimezone(),
+        )
+
+    def _write(self, dataset: Dataset, kind: str) -> dict[str, str]:
+        path = self.files.results / f"{self.case_id}.{kind}.dcm"
+        write_object(path, dataset)
+        return {
+            "kind": kind,
+            "path": str(path.absolute()),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sop_instance_uid": str(dataset.SOPInstanceUID),
+            "sop_class_uid": str(dataset.SOPClassUID),
+        }
+
+
+def read_headers(paths: Sequence[Path]) -> list[Dataset]:
+    """Every attribute but the pixels of each file, for routing.
+
+    Raises:
+        InputRefused: A file is damaged.
+    """
+    return [read_dataset(path, stop_before_pixels=True) for path in paths]
+
+
+def require_profiles(settings: Settings) -> None:
+    """Check, at start, that every destination's profile exists.
+
+    Raises:
+        SettingsError: One does not.
+    """
+    known = load_profiles()
+    for destination in settings.destination:
+        if destination.profile not in known:
+            raise SettingsError(
+                f'destination "{destination.name}": no profile "{destination.profile}"; the profiles are '
+                f"{', '.join(sorted(known))}"
+            )
+
+
+def card_named(name: str) -> Card:
+    """A card of the package, or of a file.
+
+    Raises:
+        SettingsError: There is none, or it is damaged.
+    """
+    try:
+        return load_card(name)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def decide_series(router: Router, headers: Sequence[Dataset], sender: str) -> Decision:
+    """The decision that every instance of a series leads to.
+
+    Raises:
+        InputRefused: No rule takes the series.
+        SeriesRefused: Instances of the series lead to different decisions.
+    """
+    decisions = [router.decide(header, sender) for header in headers]
+    outcomes = {(item.rule, item.card, item.destinations, item.priority) for item in decisions}
+    if len(outcomes) != 1:
+        names = ", ".join(sorted({f'"{outcome[0]}"' for outcome in outcomes}))
+        raise SeriesRefused(
+            f"the images of this series lead to different decisions (rules {names}); conditions have to depend on "
+            "what all images of a series share",
+            kind="rules-disagree",
+        )
+    return decisions[0]
+
+
+def case_identity(sop_instance_uids: Sequence[str], card_name: str | None) -> str:
+    """SHA-256 over the SOP Instance UIDs, the card and its weights: the same work has the same identity everywhere.
+
+    Args:
+        sop_instance_uids: In any order.
+        card_name: None where no card could be chosen.
+    """
+    card = card_named(card_name) if card_name else None
+    parts = [*sorted(sop_instance_uids), *((card.name, card.weights_sha256) if card else ("no card",))]
+    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()

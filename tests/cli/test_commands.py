@@ -1,0 +1,110 @@
+"""The commands as a person types them: exit codes, one line on stderr, JSON alone on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node.ledger.cases import Cases
+from dicom_node.ledger.database import open_database
+from dicom_node.settings import load_settings
+from tests.ledger.test_cases import CASE
+from tests.running_node import write_config
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dicom_node", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_config(tmp_path)
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['dicom-node', '--help']\n"
+        "from dicom_node.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'pydicom', 'pynetdicom', 'dbos', 'sqlalchemy', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["segment"], ["cases", "show"], ["serve", "--port", "1"], ["--config", "none.toml", "cases"]],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], tmp_path: Path) -> None:
+    assert run(*arguments, cwd=tmp_path).returncode == 2
+
+
+def test_wrong_settings_are_one_line_that_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[node]\naetitle = 'X'\n")
+    done = run("cases", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == 'dicom-node: node.toml: unknown key "node.aetitle"\n'
+
+
+def test_the_configuration_is_taken_before_and_after_the_command(config: Path, tmp_path: Path) -> None:
+    before = run("--config", str(config), "cases", "list", "--json", cwd=tmp_path)
+    after = run("cases", "list", "--config", str(config), "--json", cwd=tmp_path)
+    assert (json.loads(before.stdout), before.stdout) == ([], after.stdout)
+
+
+def test_a_case_is_listed_shown_and_discarded(config: Path, tmp_path: Path) -> None:
+    Cases(open_database(load_settings(config).database_url)).open(CASE)
+    listed = run("--config", str(config), "cases", "--json", cwd=tmp_path)
+    assert [case["case_id"] for case in json.loads(listed.stdout)] == [CASE.case_id]
+    shown = json.loads(run("--config", str(config), "cases", "show", "abab", "--json", cwd=tmp_path).stdout)
+    assert (shown["state"], shown["seconds"]) == ("waiting", {"quiet": 20.0})
+    discarded = run("--config", str(config), "cases", "discard", "abab", "--json", cwd=tmp_path)
+    assert json.loads(discarded.stdout)["state"] == "discarded"
+
+
+def test_a_case_that_is_not_there_ends_with_2(config: Path, tmp_path: Path) -> None:
+    done = run("--config", str(config), "cases", "show", "zz", cwd=tmp_path)
+    assert (done.returncode, "no case begins" in done.stderr) == (2, True)
+
+
+def test_route_names_the_rule_and_why_earlier_ones_do_not_match(tmp_path: Path) -> None:
+    from tests.phantoms import PhantomSpec, write  # noqa: PLC0415 - heavy
+
+    rules = (
+        '[[rule]]\nname = "knees"\nwhen = { BodyPartExamined = "KNEE" }\n'
+        '[[rule]]\nname = "all CT"\nwhen = { Modality = "CT" }\n'
+    )
+    config = write_config(tmp_path, extra=rules)
+    files = write(PhantomSpec(slices=2), tmp_path / "series")
+    (document,) = json.loads(run("--config", str(config), "route", str(files[0]), "--json", cwd=tmp_path).stdout)
+    assert document["rule"] == "all CT"
+    assert [(item["rule"], item["matched"]) for item in document["trace"]] == [("knees", False), ("all CT", True)]
+    assert "BodyPartExamined" in document["trace"][0]["reason"]
+
+
+def test_route_of_no_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    assert run("route", "notes.txt", cwd=tmp_path).returncode == 3
+
+
+def test_echo_of_a_destination_that_is_down_ends_with_5(config: Path, tmp_path: Path) -> None:
+    done = run("--config", str(config), "echo", "archive", cwd=tmp_path)
+    assert (done.returncode, "does not answer" in done.stderr) == (5, True)
+
+
+def test_echo_of_an_unknown_destination_ends_with_2(config: Path, tmp_path: Path) -> None:
+    assert run("--config", str(config), "echo", "nowhere", cwd=tmp_path).returncode == 2
+
+
+def test_the_conformance_statement_names_what_the_settings_add(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    config.write_text(config.read_text().replace("[node]", '[node]\nstorage_classes = ["1.2.840.10008.5.1.4.1.1.128"]'))
+    statement = run("--config", str(config), "conformance", cwd=tmp_path).stdout
+    assert "Positron Emission Tomography Image Storage | 1.2.840.10008.5.1.4.1.1.128" in statement

@@ -1,0 +1,118 @@
+"""kill -9 of any process at any moment of a case: every acknowledged series ends done, each result exists once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.ledger.cases import FINAL_STATES, Cases
+from dicom_node.ledger.database import open_database
+from dicom_node.ledger.intake import Intake
+from tests.phantoms import PhantomSpec, write
+from tests.running_node import RunningNode, write_config
+
+pytestmark = pytest.mark.peer
+
+ORDER = ("waiting", "assembling", "segmenting", "encoding", "verifying", "delivering", "done")
+CASE_SECONDS = 240.0
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    spec = PhantomSpec(
+        modality="CT", anatomy="torso", slices=40, rows=64, columns=80,
+        row_spacing=5.0, column_spacing=5.0, slice_spacing=10.0,
+    )  # fmt: skip
+    return write(spec, tmp_path_factory.mktemp("series"))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[RunningNode]:
+    node = RunningNode(write_config(tmp_path))
+    with node:
+        yield node
+
+
+def _series_uid(files: list[Path]) -> str:
+    return str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+
+
+def _wait_for_state(node: RunningNode, state: str) -> str:
+    """The state of the only case once it is ``state`` or beyond it."""
+    cases = Cases(open_database(node.settings.database_url))
+    deadline = time.monotonic() + CASE_SECONDS
+    while time.monotonic() < deadline:
+        for case in cases.list():
+            if case.state in FINAL_STATES or ORDER.index(case.state) >= ORDER.index(state):
+                return case.state
+        time.sleep(0.005)
+    raise TimeoutError(f"no case became {state}")
+
+
+def _assert_done_once(node: RunningNode, files: list[Path]) -> None:
+    (case,) = node.wait_for_cases([_series_uid(files)], seconds=CASE_SECONDS)
+    assert (case["state"], case["reason"]) == ("done", None)
+    assert len(node.cases()) == 1
+    stored = sorted(path.stem for path in (node.settings.node.home / "archive").rglob("*.dcm"))
+    results = sorted(result["sop_instance_uid"] for result in case["outputs"]["results"])
+    assert stored == results
+    assert len(results) == 2
+
+
+@pytest.mark.parametrize(
+    ("role", "state"),
+    [
+        ("work", "waiting"),
+        ("work", "segmenting"),
+        ("work", "encoding"),
+        ("work", "delivering"),
+        ("inference", "segmenting"),
+        ("archive", "delivering"),
+        ("listen", "segmenting"),
+    ],
+)
+def test_a_killed_process_costs_nothing(node: RunningNode, series: list[Path], role: str, state: str) -> None:
+    assert all(outcome.ok for outcome in node.send(series))
+    _wait_for_state(node, state)
+    if role == "inference":
+        _wait_for_role(node, "inference")
+    node.kill_role(role)
+    _assert_done_once(node, series)
+
+
+@pytest.mark.parametrize("state", ["waiting", "assembling", "segmenting", "verifying", "delivering"])
+def test_a_killed_node_goes_on_where_it_was(node: RunningNode, series: list[Path], state: str) -> None:
+    assert all(outcome.ok for outcome in node.send(series))
+    _wait_for_state(node, state)
+    node.kill()
+    node.start()
+    _assert_done_once(node, series)
+
+
+def test_a_listener_killed_while_receiving_keeps_what_it_acknowledged(node: RunningNode, series: list[Path]) -> None:
+    half = len(series) // 2
+    acknowledged = [outcome.sop_instance_uid for outcome in node.send(series[:half]) if outcome.ok]
+    node.kill_role("listen")
+    node.kill()
+    node.start()
+    intake = Intake(open_database(node.settings.database_url))
+    assert all(intake.find(uid) is not None for uid in acknowledged)
+    assert all(outcome.ok for outcome in node.send(series))
+    _assert_whole_series_done(node, series)
+
+
+def _assert_whole_series_done(node: RunningNode, files: list[Path]) -> None:
+    """The case of all images is done; one of the first half, where it was opened in between, gave way to it."""
+    node.wait_for_cases([_series_uid(files)], seconds=CASE_SECONDS)
+    whole = [case for case in node.cases() if len(case["instances"]) == len(files)]
+    assert [case["state"] for case in whole] == ["done"]
+
+
+def _wait_for_role(node: RunningNode, role: str) -> None:
+    deadline = time.monotonic() + 60
+    while role not in node.pids() and time.monotonic() < deadline:
+        time.sleep(0.01)

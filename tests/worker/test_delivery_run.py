@@ -1,0 +1,112 @@
+"""Deliveries of a case: each destination on its own chain; the case ends when all have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from dicom_node.engine import Engine
+from dicom_node.ledger.cases import Cases
+from dicom_node.ledger.database import open_database
+from dicom_node.ledger.deliveries import Deliveries, Delivery
+from dicom_node.settings import Settings, parse_settings
+from dicom_node.worker.delivery_run import DeliveryRun, sender_destination
+from tests.ledger.test_cases import CASE
+from tests.running_node import free_port
+
+
+class RecordingEngine:
+    """An engine that runs steps at once and records what is enqueued."""
+
+    def __init__(self) -> None:
+        self.enqueued: list[tuple[str, str, float]] = []
+
+    def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def enqueue(self, queue: str, workflow: str, identity: str, *arguments: Any, delay: float = 0) -> None:
+        self.enqueued.append((queue, identity, delay))
+
+
+def settings_with(*names: str) -> Settings:
+    rows = [
+        {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": free_port(), "retry_seconds": [7.0]}
+        for name in names
+    ]
+    return parse_settings({"destination": rows, "archive": {"enabled": False}}, origin="test")
+
+
+class Bench:
+    """A ledger with one case, and deliveries to run over it."""
+
+    def __init__(self, home: Path, settings: Settings) -> None:
+        database = open_database(f"sqlite:///{home}/node.sqlite")
+        self.cases = Cases(database)
+        self.deliveries = Deliveries(database)
+        self.engine = RecordingEngine()
+        engine = cast(Engine, self.engine)
+        self.run = DeliveryRun(engine, self.cases, self.deliveries, settings, lambda: 2000.0)
+        self.cases.open(CASE)
+
+    def begin(self, home: Path, *destinations: str) -> None:
+        result = home / "result.dcm"
+        result.write_bytes(b"")
+        plan = [
+            Delivery(CASE.case_id, name, "1.2.3.9", "1.2.840.10008.5.1.4.1.1.66.4", str(result))
+            for name in destinations
+        ]
+        self.run.begin(self.cases.get(CASE.case_id), plan)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, settings_with("pacs", "tps"))
+
+
+def test_each_destination_gets_a_chain_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    bench.begin(tmp_path, "pacs", "tps")
+    assert bench.engine.enqueued == [
+        ("deliver pacs", f"{CASE.case_id}.1.pacs.1", 0),
+        ("deliver tps", f"{CASE.case_id}.1.tps.1", 0),
+    ]
+    assert bench.cases.get(CASE.case_id).state == "delivering"
+
+
+def test_a_case_without_destinations_is_done_at_once(bench: Bench, tmp_path: Path) -> None:
+    bench.begin(tmp_path)
+    assert bench.cases.get(CASE.case_id).state == "done"
+
+
+def test_a_destination_that_no_longer_exists_holds_the_case(bench: Bench, tmp_path: Path) -> None:
+    bench.begin(tmp_path, "gone")
+    bench.run.run(CASE.case_id, 1, "gone", 1)
+    held = bench.cases.get(CASE.case_id)
+    assert held.state == "held"
+    assert 'no longer name a destination "gone"' in str(held.reason)
+
+
+def test_the_case_waits_for_its_slowest_destination(bench: Bench, tmp_path: Path) -> None:
+    bench.begin(tmp_path, "gone", "pacs")
+    bench.run.run(CASE.case_id, 1, "gone", 1)
+    assert bench.cases.get(CASE.case_id).state == "delivering"
+
+
+def test_a_superseded_case_is_not_delivered(bench: Bench, tmp_path: Path) -> None:
+    bench.begin(tmp_path, "pacs")
+    bench.cases.advance(CASE.case_id, "superseded", 2000.0)
+    bench.engine.enqueued.clear()
+    bench.run.run(CASE.case_id, 1, "pacs", 1)
+    assert bench.engine.enqueued == []
+    assert bench.deliveries.of_case(CASE.case_id)[0].attempts == 0
+
+
+def test_the_sender_is_reached_where_it_sent_from() -> None:
+    settings = parse_settings(
+        {"peer": [{"ae_title": "SCANNER", "address": "10.0.0.0/8", "port": 11199}]}, origin="test"
+    )
+    destination = sender_destination(settings, replace(CASE, address="10.0.0.7"))
+    assert (destination.ae_title, destination.host, destination.port) == ("SCANNER", "10.0.0.7", 11199)
