@@ -22,11 +22,8 @@ from dicom_node.imaging.instances import find_instances, read_dataset
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.series import assemble, prove_series
 from dicom_node.imaging.volume import Volume
-from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import Provenance, frame_of_reference
-from dicom_node.results.object_file import write_object
-from dicom_node.results.rtstruct import encode_rtstruct
-from dicom_node.results.verification import verify_rtstruct, verify_seg
+from dicom_node.results.result_files import encode_results, verify_results
 from dicom_node.route.rules import Decision, Router
 from dicom_node.segment.exchange import StoredFolder, load_segmentation, load_volume, save_volume
 from dicom_node.segment.inference_process import InferenceProcess
@@ -132,15 +129,15 @@ class CaseWork:
         found = [structure.name for _, structure in labels.present()]
         if not found:
             raise InputRefused(f"the card {self.card_name} found none of its structures in this series")
-        provenance = self._provenance()
-        results = [self._write(encode_seg(volume, labels, provenance), "seg")]
         doubtful = [name for name in found if self.facts["confidence"].get(name, 0.0) < LOW_CONFIDENCE]
         notes = [f"low confidence, look twice: {', '.join(doubtful)}"] if doubtful else []
-        try:
-            results.append(self._write(encode_rtstruct(volume, labels, provenance), "rtstruct"))
-        except InputRefused as refusal:
-            notes.append(f"no RTSTRUCT: {refusal.message}")
-        return {"structures": found, "results": results, "notes": notes}
+        target = self.files.results / self.case_id
+        written = encode_results(volume, labels, self._provenance(), target, load_profiles()["default"])
+        return {
+            "structures": found,
+            "results": [_described(path) for path in written.files],
+            "notes": [*notes, *written.notes],
+        }
 
     def verify(self) -> dict[str, Any]:
         """Decode the results from their bytes and compare them with the labels.
@@ -149,12 +146,8 @@ class CaseWork:
             VerificationFailed: A result does not hold the labels.
         """
         volume, labels = self._volume_and_labels()
-        verify = {"seg": verify_seg, "rtstruct": verify_rtstruct}
-        lowest = {
-            result["kind"]: verify[result["kind"]](Path(result["path"]), labels, volume).least_dice
-            for result in self.facts["results"]
-        }
-        return {"verified": lowest}
+        files = [Path(result["path"]) for result in self.facts["results"]]
+        return {"verified": {item.kind: item.least_dice for item in verify_results(files, labels, volume)}}
 
     def tidy(self) -> None:
         """Remove what no later step needs: the volume can be assembled again, the labels are in the results."""
@@ -176,16 +169,16 @@ class CaseWork:
             created=datetime.fromtimestamp(self.created_at).astimezone(),
         )
 
-    def _write(self, dataset: Dataset, kind: str) -> dict[str, str]:
-        path = self.files.results / f"{self.case_id}.{kind}.dcm"
-        write_object(path, dataset)
-        return {
-            "kind": kind,
-            "path": str(path.absolute()),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "sop_instance_uid": str(dataset.SOPInstanceUID),
-            "sop_class_uid": str(dataset.SOPClassUID),
-        }
+
+def _described(path: Path) -> dict[str, str]:
+    dataset = read_dataset(path, stop_before_pixels=True)
+    return {
+        "kind": str(dataset.Modality),
+        "path": str(path.absolute()),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sop_instance_uid": str(dataset.SOPInstanceUID),
+        "sop_class_uid": str(dataset.SOPClassUID),
+    }
 
 
 def read_headers(paths: Sequence[Path]) -> list[Dataset]:

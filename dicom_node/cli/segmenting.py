@@ -100,7 +100,7 @@ def _steps(work: CaseWork, description: str) -> tuple[dict[str, Any], dict[str, 
 
 def _keep(results: Sequence[Mapping[str, str]], output: Path, name: str) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
-    kept = [output / f"{name}.{result['kind']}.dcm" for result in results]
+    kept = [output / f"{name}.{result['kind'].lower()}.dcm" for result in results]
     for result, path in zip(results, kept, strict=True):
         shutil.copyfile(result["path"], path)
     return [str(path) for path in kept]

@@ -1,0 +1,1 @@
+"""Results: DICOM-SEG and RTSTRUCT, and their verification."""

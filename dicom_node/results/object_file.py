@@ -1,0 +1,45 @@
+"""DICOM objects as the bytes of a file, and as durable files."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.durable_file import write_durably
+from dicom_node.errors import InputRefused
+
+Encoded = Path | bytes
+"""A DICOM file: where it lies, or its bytes."""
+
+
+def to_bytes(dataset: Dataset) -> bytes:
+    """The DICOM file (PS3.10) of a data set that carries ``file_meta``."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def write_object(path: Path, dataset: Dataset) -> None:
+    """Write a data set as a file that survives a power cut.
+
+    Raises:
+        StorageFull: The disk has no room.
+    """
+    write_durably(path, [to_bytes(dataset)])
+
+
+def read_object(encoded: Encoded) -> FileDataset:
+    """The data set of an encoded object.
+
+    Raises:
+        InputRefused: The bytes are no DICOM file.
+    """
+    try:
+        return dcmread(BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
+    except (InvalidDicomError, EOFError) as error:
+        name = "the object" if isinstance(encoded, bytes) else encoded.name
+        raise InputRefused(f"{name} is not a readable DICOM file: {error}") from error

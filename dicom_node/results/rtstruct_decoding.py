@@ -1,0 +1,124 @@
+"""An RT Structure Set as labels on the planes of its series: our own reader, apart from the writer's code."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.uid import RTStructureSetStorage
+
+from dicom_node.anatomy import Structure
+from dicom_node.errors import InputRefused
+from dicom_node.imaging.geometry import FloatArray, Geometry
+from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.results.coding import coded_laterality, structure_of
+from dicom_node.results.decoded import DecodedLabels, require_attributes
+from dicom_node.results.filling import fill_even_odd
+
+_TYPE = "RTROIIdentificationCodeSequence"
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+
+
+def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedLabels:
+    """Fill the contours of every ROI by the even-odd rule at pixel centres, each on the slice it lies on.
+
+    All closed contours of an ROI on one slice are filled together, so that holes count, whether they are keyholes or
+    loops of their own. Points and open contours have no inside and are passed over.
+
+    Args:
+        dataset: An RT Structure Set, of this node or of anyone.
+        geometry: Planes of the series it was drawn on.
+
+    Raises:
+        InputRefused: It is no RT Structure Set, a contour cannot be read, or one lies off the series' planes.
+    """
+    if dataset.get("SOPClassUID") != RTStructureSetStorage:
+        raise InputRefused(f"expected an RT Structure Set, got SOP class {dataset.get('SOPClassUID', 'none')}")
+    require_attributes(dataset, ("StructureSetROISequence", "ROIContourSequence"))
+    labels_of = _labels_of([int(roi.ROINumber) for roi in dataset.StructureSetROISequence])
+    labels = np.zeros(geometry.shape, dtype=np.uint16 if max(labels_of.values(), default=0) > 255 else np.uint8)
+    overlaps, off_plane = 0, 0.0
+    for item in dataset.ROIContourSequence:
+        number = int(item.ReferencedROINumber)
+        if number not in labels_of:
+            raise InputRefused(f"contours belong to ROI {number}, which StructureSetROISequence does not describe")
+        polygons, distance = _polygons(item, geometry)
+        off_plane = max(off_plane, distance)
+        for k, loops in polygons.items():
+            rows, columns, mask = fill_even_odd(loops, geometry.rows, geometry.columns)
+            window = labels[k, rows, columns]
+            overlaps += int(np.count_nonzero(window[mask]))
+            window[mask] = labels_of[number]
+    structures, lateralities = _structures(dataset, labels_of)
+    return DecodedLabels(
+        label_volume=LabelVolume(labels=labels, geometry=geometry, structures=structures),
+        lateralities=lateralities,
+        overlaps=overlaps,
+        off_plane_mm=off_plane,
+    )
+
+
+def _labels_of(numbers: list[int]) -> dict[int, int]:
+    """The label of each ROI: its number where that can be a label, else its place in the list."""
+    if all(0 < number < 65536 for number in numbers):
+        return {number: number for number in numbers}
+    return {number: place for place, number in enumerate(numbers, start=1)}
+
+
+def _structures(dataset: Dataset, labels_of: dict[int, int]) -> tuple[dict[int, Structure], dict[int, str | None]]:
+    observations = {int(item.ReferencedROINumber): item for item in dataset.get("RTROIObservationsSequence", [])}
+    colors = {int(item.ReferencedROINumber): item.get("ROIDisplayColor") for item in dataset.ROIContourSequence}
+    structures, lateralities = {}, {}
+    for roi in dataset.StructureSetROISequence:
+        number = int(roi.ROINumber)
+        observation = observations.get(number, Dataset())
+        channels = [int(value) for value in colors.get(number) or ()]
+        color = (channels[0], channels[1], channels[2]) if len(channels) == 3 else None
+        name = str(roi.get("ROIName") or f"ROI {number}")
+        structures[labels_of[number]] = structure_of(name, observation, _TYPE, color)
+        lateralities[labels_of[number]] = coded_laterality(observation, _TYPE)
+    return structures, lateralities
+
+
+def _polygons(item: Dataset, geometry: Geometry) -> tuple[dict[int, list[FloatArray]], float]:
+    """(row, column) polygons of an ROI by slice, and how far a point lies off its slice's plane at most, in mm."""
+    polygons: dict[int, list[FloatArray]] = defaultdict(list)
+    off_plane = 0.0
+    for contour in item.get("ContourSequence", []):
+        if contour.get("ContourGeometricType") not in _CLOSED:
+            continue
+        points = _points(contour)
+        distances = points @ geometry.normal
+        k = int(np.argmin(np.abs(geometry.distances - distances.mean())))
+        offset = float(np.abs(distances - geometry.distances[k]).max())
+        if offset > geometry.slice_spacing / 2:
+            raise InputRefused(
+                f"a contour lies {offset:.2f} mm off the nearest of the {len(geometry.origins)} slices; give the "
+                "series that the structure set was drawn on"
+            )
+        off_plane = max(off_plane, offset)
+        in_plane = points - geometry.origins[k]
+        row = in_plane @ geometry.column_direction / geometry.row_spacing
+        column = in_plane @ geometry.row_direction / geometry.column_spacing
+        polygons[k].append(np.stack([row, column], axis=1))
+    return polygons, off_plane
+
+
+def _points(contour: Dataset) -> FloatArray:
+    """(n, 3) patient_mm from the encoded text: pydicom would make an object of every number."""
+    element = contour.get_item("ContourData")
+    if element is None:
+        raise InputRefused("a contour has no ContourData")
+    try:
+        if isinstance(element, RawDataElement):
+            numbers = np.array((element.value or b"").split(b"\\")).astype(np.float64)
+        else:
+            numbers = np.array(element.value, dtype=np.float64)
+        points = numbers.reshape(-1, 3)
+    except ValueError as error:
+        raise InputRefused(f"ContourData is no list of x\\y\\z triplets: {error}") from error
+    if not np.isfinite(points).all():
+        raise InputRefused("ContourData has coordinates that are not finite")
+    return points

@@ -1,0 +1,116 @@
+"""``--structures S.toml``: what the numbers of a label map mean."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dicom_node.anatomy import Structure, load_anatomy, parse_structure
+from dicom_node.errors import SettingsError, UsageError
+from dicom_node.results.coding import ANATOMICAL_STRUCTURE, color_of_name
+
+_OWN_KEYS = ("type", "category", "color", "laterality", "modifier", "region", "interpreted_type", "alias")
+_ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
+
+
+@dataclass(frozen=True)
+class StructureTable:
+    """A label map's legend.
+
+    Attributes:
+        structures: What each label means.
+        algorithm: Name of what made the labels; empty where the file does not say.
+        version: Its version; empty where the file does not say.
+        algorithm_type: "AUTOMATIC", "SEMIAUTOMATIC" or "MANUAL".
+    """
+
+    structures: dict[int, Structure] = field(default_factory=dict)
+    algorithm: str = ""
+    version: str = ""
+    algorithm_type: str = "AUTOMATIC"
+
+
+def load_structure_table(path: Path) -> StructureTable:
+    """Read the table.
+
+    ::
+
+        [[structure]]
+        label = 1
+        name = "Liver"            # of anatomy.toml
+
+        [[structure]]
+        label = 7
+        name = "Implant"          # anything else brings its own code, and its colour if it likes
+        type = { value = "40388003", meaning = "Implant", scheme = "SCT" }
+        category = { value = "260787004", meaning = "Physical object" }
+        color = [200, 200, 210]
+
+        [algorithm]               # optional: what made the labels
+        name = "My network"
+        version = "2.0"
+        type = "AUTOMATIC"        # or "SEMIAUTOMATIC", "MANUAL"
+
+    Raises:
+        UsageError: There is no such file.
+        SettingsError: It is not TOML, has an unknown key, or a structure lacks something.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file; expected a TOML file with [[structure]] tables") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    _refuse_unknown(document, ("structure", "algorithm"), path.name)
+    algorithm = document.get("algorithm", {})
+    _refuse_unknown(algorithm, ("name", "version", "type"), f"{path.name}: [algorithm]")
+    if algorithm.get("type", "AUTOMATIC") not in _ALGORITHM_TYPES:
+        raise SettingsError(f"{path.name}: [algorithm] type is one of {_ALGORITHM_TYPES}, got {algorithm['type']!r}")
+    return StructureTable(
+        structures=_structures(document.get("structure", []), path.name),
+        algorithm=str(algorithm.get("name", "")),
+        version=str(algorithm.get("version", "")),
+        algorithm_type=algorithm.get("type", "AUTOMATIC"),
+    )
+
+
+def _structures(entries: list[dict[str, Any]], origin: str) -> dict[int, Structure]:
+    structures: dict[int, Structure] = {}
+    for entry in entries:
+        label = entry.get("label")
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 < label < 65536:
+            raise SettingsError(f"{origin}: label is a whole number from 1 to 65535, got {label!r}")
+        structure = _structure(entry, origin)
+        names = {known.name.casefold() for known in structures.values()}
+        if label in structures or structure.name.casefold() in names:
+            raise SettingsError(f"{origin}: label {label} or name {structure.name!r} is there twice")
+        structures[label] = structure
+    if not structures:
+        raise SettingsError(f'{origin}: no [[structure]]; expected tables with label = 1 and name = "Liver"')
+    return structures
+
+
+def _structure(entry: dict[str, Any], origin: str) -> Structure:
+    _refuse_unknown(entry, ("label", "name", *_OWN_KEYS), f"{origin}: structure {entry.get('name', '?')!r}")
+    own = [key for key in _OWN_KEYS if key in entry]
+    name = entry.get("name")
+    if not isinstance(name, str) or not 0 < len(name) <= 64:
+        raise SettingsError(f"{origin}: name is a text of 1 to 64 characters, got {name!r}")
+    known = load_anatomy().get(name)
+    if known and not own:
+        return known
+    if "type" not in entry:
+        raise SettingsError(
+            f"{origin}: {name!r} is not in anatomy.toml; use one of {', '.join(sorted(load_anatomy()))}, or give it "
+            'a code of its own: type = { value = "...", meaning = "...", scheme = "SCT" }'
+        )
+    category = {"value": ANATOMICAL_STRUCTURE.value, "meaning": ANATOMICAL_STRUCTURE.meaning}
+    return parse_structure({"category": category, "color": color_of_name(name), **entry}, origin=origin)
+
+
+def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], origin: str) -> None:
+    for key in table:
+        if key not in known:
+            raise SettingsError(f'{origin}: unknown key "{key}"; the keys are {", ".join(known)}')

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import RTStructureSetStorage
+
+from dicom_node.errors import InputRefused
+from dicom_node.imaging.geometry import Geometry
+from dicom_node.results.object_file import read_object
+from dicom_node.results.rtstruct_decoding import decode_rtstruct
+
+GRID = Geometry(
+    origins=np.array([[0.0, 0.0, 3.0 * k] for k in range(4)]),
+    row_direction=np.array([1.0, 0.0, 0.0]),
+    column_direction=np.array([0.0, 1.0, 0.0]),
+    row_spacing=1.0,
+    column_spacing=1.0,
+    rows=12,
+    columns=12,
+)
+
+
+def square(low: float, high: float, z: float, kind: str = "CLOSED_PLANAR") -> Dataset:
+    corners = [(low, low), (high, low), (high, high), (low, high)]
+    contour = Dataset()
+    contour.ContourGeometricType = kind
+    contour.NumberOfContourPoints = 4
+    contour.ContourData = [value for x, y in corners for value in (x, y, z)]
+    return contour
+
+
+def structure_set(*rois: list[Dataset], numbers: tuple[int, ...] | None = None) -> Dataset:
+    dataset = Dataset()
+    dataset.SOPClassUID = RTStructureSetStorage
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    for number, contours in zip(numbers or range(1, len(rois) + 1), rois, strict=True):
+        roi, item = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, f"Thing {number}"
+        item.ReferencedROINumber, item.ContourSequence = number, contours
+        dataset.StructureSetROISequence.append(roi)
+        dataset.ROIContourSequence.append(item)
+    return dataset
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+def test_a_loop_within_a_loop_is_a_hole(kind: str) -> None:
+    dataset = structure_set([square(0.5, 9.5, 3.0, kind), square(3.5, 6.5, 3.0, kind)])
+    labels = decode_rtstruct(dataset, GRID).label_volume.labels
+    assert np.count_nonzero(labels[1]) == 81 - 9
+    assert not labels[[0, 2, 3]].any()
+
+
+def test_points_and_open_contours_have_no_inside() -> None:
+    dataset = structure_set([square(0.5, 5.5, 0.0, "POINT"), square(0.5, 5.5, 0.0, "OPEN_PLANAR")])
+    assert not decode_rtstruct(dataset, GRID).label_volume.labels.any()
+
+
+def test_contours_a_little_off_their_slice_are_taken_and_measured() -> None:
+    decoded = decode_rtstruct(structure_set([square(0.5, 5.5, 3.2)]), GRID)
+    assert decoded.off_plane_mm == pytest.approx(0.2)
+    assert decoded.label_volume.labels[1].any()
+
+
+def test_contours_beyond_the_series_are_refused() -> None:
+    with pytest.raises(InputRefused, match=r"11\.00 mm off the nearest of the 4 slices"):
+        decode_rtstruct(structure_set([square(0.5, 5.5, 20.0)]), GRID)
+
+
+def test_overlapping_rois_are_counted() -> None:
+    decoded = decode_rtstruct(structure_set([square(0.5, 5.5, 0.0)], [square(3.5, 9.5, 0.0)]), GRID)
+    assert decoded.overlaps == 4
+
+
+@pytest.mark.parametrize(("numbers", "labels"), [((0, 7), {1, 2}), ((3, 70000), {1, 2}), ((3, 400), {3, 400})])
+def test_roi_numbers_that_cannot_be_labels_are_replaced_by_their_place(
+    numbers: tuple[int, int], labels: set[int]
+) -> None:
+    dataset = structure_set([square(0.5, 3.5, 0.0)], [square(4.5, 9.5, 0.0)], numbers=numbers)
+    decoded = decode_rtstruct(dataset, GRID).label_volume
+    assert set(decoded.structures) == set(np.unique(decoded.labels)) - {0} == labels
+
+
+def test_names_of_the_anatomy_are_recognised() -> None:
+    dataset = structure_set([square(0.5, 3.5, 0.0)])
+    dataset.StructureSetROISequence[0].ROIName = "Bone_Pelvic_L"
+    (structure,) = decode_rtstruct(dataset, GRID).label_volume.structures.values()
+    assert structure.name == "Pelvis_L"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [(["1", "2"], "no list of"), (["1", "2", "nan"], "not finite"), ([], "no list of")]
+)
+def test_damaged_contour_data_is_refused(values: list[str], reason: str) -> None:
+    contour = square(0.5, 3.5, 0.0)
+    text = "\\".join(values).encode()
+    contour[Tag("ContourData")] = RawDataElement(Tag("ContourData"), "DS", len(text), text, 0, True, True)
+    with pytest.raises(InputRefused, match=reason):
+        decode_rtstruct(structure_set([contour]), GRID)
+
+
+def test_contours_without_an_roi_are_refused() -> None:
+    dataset = structure_set([square(0.5, 3.5, 0.0)])
+    dataset.ROIContourSequence[0].ReferencedROINumber = 9
+    with pytest.raises(InputRefused, match="ROI 9"):
+        decode_rtstruct(dataset, GRID)
+
+
+def test_a_structure_set_without_contours_is_refused() -> None:
+    dataset = structure_set()
+    with pytest.raises(InputRefused, match="lacks StructureSetROISequence, ROIContourSequence"):
+        decode_rtstruct(dataset, GRID)
+
+
+def test_another_kind_of_object_is_refused() -> None:
+    with pytest.raises(InputRefused, match="expected an RT Structure Set"):
+        decode_rtstruct(Dataset(), GRID)
+
+
+def test_bytes_that_are_no_dicom_file_are_refused() -> None:
+    with pytest.raises(InputRefused, match="not a readable DICOM file"):
+        read_object(b"not at all")
+
+
+def test_a_clinical_structure_set_is_read_on_the_slices_at_hand(test_data: Path) -> None:
+    """The set covers slices that are not there: those contours are taken away before."""
+    folder = next(path for path in test_data.rglob("rtstruct_dicompyler") if path.is_dir())
+    image, dataset = dcmread(next(folder.rglob("ct.0.dcm"))), dcmread(next(folder.rglob("rtss.dcm")))
+    z = float(image.ImagePositionPatient[2])
+    geometry = Geometry(
+        origins=np.array([image.ImagePositionPatient], dtype=float),
+        row_direction=np.array(image.ImageOrientationPatient[:3], dtype=float),
+        column_direction=np.array(image.ImageOrientationPatient[3:], dtype=float),
+        row_spacing=float(image.PixelSpacing[0]),
+        column_spacing=float(image.PixelSpacing[1]),
+        rows=int(image.Rows),
+        columns=int(image.Columns),
+        slice_thickness=3.0,
+    )
+    with pytest.raises(InputRefused, match="off the nearest"):
+        decode_rtstruct(dataset, geometry)
+    for item in dataset.ROIContourSequence:
+        here = [c for c in item.get("ContourSequence", []) if abs(float(c.ContourData[2]) - z) < 0.1]
+        item.ContourSequence = here
+    decoded = decode_rtstruct(dataset, geometry)
+    assert decoded.label_volume.labels.any()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.anatomy import load_anatomy
+from dicom_node.errors import SettingsError, UsageError
+from dicom_node.results.structure_table import StructureTable, load_structure_table
+
+
+def load(text: str, folder: Path) -> StructureTable:
+    (folder / "S.toml").write_text(text, encoding="utf-8")
+    return load_structure_table(folder / "S.toml")
+
+
+def test_names_of_the_anatomy_are_enough(tmp_path: Path) -> None:
+    table = load('[[structure]]\nlabel = 3\nname = "Liver"\n', tmp_path)
+    assert table.structures == {3: load_anatomy()["Liver"]}
+    assert table.algorithm_type == "AUTOMATIC"
+
+
+def test_other_structures_bring_their_own_code_and_color(tmp_path: Path) -> None:
+    table = load(
+        """
+        [[structure]]
+        label = 1
+        name = "Implant"
+        type = { value = "40388003", meaning = "Implant" }
+        category = { value = "260787004", meaning = "Physical object" }
+        laterality = { value = "7771000", meaning = "Left" }
+        color = [1, 2, 3]
+        """,
+        tmp_path,
+    )
+    structure = table.structures[1]
+    assert (structure.type.value, structure.type.scheme, structure.color) == ("40388003", "SCT", (1, 2, 3))
+    assert structure.laterality is not None
+
+
+def test_a_color_is_found_where_none_is_given(tmp_path: Path) -> None:
+    text = '[[structure]]\nlabel = 1\nname = "Implant"\ntype = { value = "40388003", meaning = "Implant" }\n'
+    first, second = load(text, tmp_path).structures[1], load(text, tmp_path).structures[1]
+    assert first.color == second.color
+    assert first.category.meaning == "Anatomical Structure"
+
+
+def test_the_algorithm_may_be_named(tmp_path: Path) -> None:
+    text = '[[structure]]\nlabel = 1\nname = "Liver"\n[algorithm]\nname = "Net"\nversion = "2"\ntype = "MANUAL"\n'
+    table = load(text, tmp_path)
+    assert (table.algorithm, table.version, table.algorithm_type) == ("Net", "2", "MANUAL")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", r"no \[\[structure\]\]"),
+        ("not toml", "not valid TOML"),
+        ('[[structure]]\nlabel = 1\nname = "Nothing"\n', "'Nothing' is not in anatomy.toml"),
+        ('[[structure]]\nlabel = 0\nname = "Liver"\n', "label is a whole number"),
+        ('[[structure]]\nlabel = true\nname = "Liver"\n', "label is a whole number"),
+        ('[[structure]]\nname = "Liver"\n', "got None"),
+        ("[[structure]]\nlabel = 1\n", "name is a text"),
+        ('[[structure]]\nlabel = 1\nname = "Liver"\ncolour = [1, 2, 3]\n', 'unknown key "colour"'),
+        ('[[structures]]\nlabel = 1\nname = "Liver"\n', 'unknown key "structures"'),
+        ('[[structure]]\nlabel = 1\nname = "Liver"\n[[structure]]\nlabel = 1\nname = "Spleen"\n', r"label 1 .* twice"),
+        (
+            '[[structure]]\nlabel = 1\nname = "Liver"\n[[structure]]\nlabel = 2\nname = "Liver"\n',
+            "'Liver' is there twice",
+        ),
+        ('[[structure]]\nlabel = 1\nname = "Liver"\n[algorithm]\ntype = "MAGIC"\n', "got 'MAGIC'"),
+    ],
+)
+def test_mistakes_are_named(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        load(text, tmp_path)
+
+
+def test_a_missing_file_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        load_structure_table(tmp_path / "absent.toml")
