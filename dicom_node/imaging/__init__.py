@@ -1,0 +1,1 @@
+"""Imaging: from DICOM instances to volumes and label volumes in patient coordinates."""
