@@ -1,0 +1,71 @@
+"""The weights that are shipped: small, of the cards' shape, and able."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.card import Card, list_cards, load_card
+from models.inference import load_network
+from models.label_map_sources import load_maps
+from models.normalisation import IMAGE_KINDS, count_parameters
+from models.rendered_evaluation import rendered_dice
+from models.tissues import STRUCTURES
+from models.training import read_plan
+
+CONFIGURATION = Path(__file__).parents[2] / "models/cards/training.toml"
+
+
+@pytest.fixture(params=list_cards())
+def card(request: pytest.FixtureRequest) -> Card:
+    return load_card(request.param)
+
+
+def test_card_names_the_networks_structures_in_its_order(card: Card) -> None:
+    assert card.structures == STRUCTURES[card.anatomy]
+    network = load_network(card)
+    assert network.shape.outputs[card.anatomy] == len(card.structures) + 1
+
+
+def test_card_works_on_the_grid_it_was_trained_on(card: Card) -> None:
+    plan = read_plan(CONFIGURATION).anatomies[card.anatomy]
+    assert card.spacing_mm == (plan.rendering.spacing,) * 3
+    assert all(size % load_network(card).shape.stride == 0 for size in card.window)
+
+
+def test_one_small_file_serves_every_card() -> None:
+    files = {load_card(name).weights for name in list_cards()}
+    assert len(files) == 1
+    assert files.pop().stat().st_size <= 12e6
+
+
+def test_one_network_is_about_half_of_two() -> None:
+    network = load_network(load_card("torso"))
+    affine = count_parameters(network, ("gamma", "beta"))
+    one_modality = count_parameters(network) - affine * (len(IMAGE_KINDS) - 1) / len(IMAGE_KINDS)
+    assert count_parameters(network) / (2 * one_modality) < 0.52
+
+
+def test_card_says_what_it_was_trained_on_and_how_good_it_is(card: Card) -> None:
+    assert all(entry["licence"] for entry in card.document["training"]["map"])
+    assert card.document["limits"]["text"]
+    assert card.document["quality"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "source", "structures", "shape"), [
+    ("torso", "spl_abdominal", ("Liver", "Spine", "ErectorSpinae_L"), (32, 80, 96)),
+    ("knee", "spl_knee", ("Femur", "Tibia"), (48, 64, 64)),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["CT", "MR"])
+def test_shipped_weights_segment_rendered_images(
+    test_data: Path, name: str, source: str, structures: tuple[str, ...], shape: tuple[int, int, int], kind: str
+) -> None:
+    torch.set_num_threads(1)
+    settings = read_plan(CONFIGURATION).anatomies[name].rendering
+    label_map = load_maps(test_data, [source])[source]
+    found = rendered_dice(load_network(load_card(name)), label_map, settings, kinds=(kind,), shape=shape, images=4)
+    for structure in structures:
+        assert found[structure] > 0.6, structure
