@@ -10,12 +10,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.settings import Settings
 
 _log = get_logger("serve")
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 45.0
+REFUSALS = 5
+"""Refusals to start in a row before the node gives up; a predecessor that is still ending causes one or two."""
 
 
 def supervise(settings: Settings, config: Path | None, stop: threading.Event) -> None:
@@ -25,17 +28,25 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
         settings: Decides whether the embedded archive is part of the group.
         config: The configuration file the processes read, as given on the command line.
         stop: Set to end all of them: they get SIGTERM, then time to finish the step at hand.
+
+    Raises:
+        SettingsError: A process keeps refusing its settings, its port or its home.
     """
     roles = ["listen", "work", *(["archive"] if settings.archive.enabled else [])]
     children = {role: _start(role, config) for role in roles}
+    refusals = dict.fromkeys(roles, 0)
     try:
         while not stop.wait(RESTART_SECONDS / 4):
             for role in roles:
                 code = children[role].poll()
-                if code is not None:
-                    _log.error("process ended and is restarted", role=role, exit_code=code)
-                    stop.wait(RESTART_SECONDS)
-                    children[role] = _start(role, config)
+                if code is None:
+                    continue
+                refusals[role] = refusals[role] + 1 if code == SettingsError.exit_code else 0
+                if refusals[role] == REFUSALS:
+                    raise SettingsError(f'"dicom-node {role}" cannot start: its messages above say why')
+                _log.error("process ended and is restarted", role=role, exit_code=code)
+                stop.wait(RESTART_SECONDS)
+                children[role] = _start(role, config)
     finally:
         _stop_all(list(children.values()))
 

@@ -41,6 +41,7 @@ def run_worker(settings: Settings, *, supervisor: int | None) -> None:
 
     with _process(settings, "worker", supervisor=supervisor) as stop:
         Worker(settings).run(stop)
+        os._exit(0)  # a step may still be running: it is repeated at the next start, like after any kill
 
 
 def run_archive(settings: Settings, *, supervisor: int | None) -> None:

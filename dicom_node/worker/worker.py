@@ -28,6 +28,7 @@ CASE_QUEUE = "cases"
 LOOK_SECONDS = 0.5
 WATCH_SECONDS = 10.0
 RETRY_SECONDS = 5.0
+STOP_SECONDS = 30
 
 
 class Worker:
@@ -59,7 +60,11 @@ class Worker:
         self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop; then let the running step end and leave the rest for the next start."""
+        """Work until told to stop; then give the running step time to end and leave the rest for the next start.
+
+        A step that outlasts that time still runs when this returns: the process has to end then, as by a kill. To end
+        the step by an error instead would cost the case an attempt.
+        """
         self._engine.register(CASE, self._case)
         self._engine.register(DELIVERY, self._deliver.run)
         self._engine.launch()
@@ -74,8 +79,7 @@ class Worker:
             if self._clock() - watched > WATCH_SECONDS:
                 watched = self._clock()
                 self._watch()
-        self._inference.close()
-        self._engine.stop(patience_seconds=30)
+        self._engine.stop(patience_seconds=STOP_SECONDS)
 
     def _case(self, case_id: str, attempt: int) -> None:
         if self._run.run(case_id, attempt):

@@ -116,3 +116,12 @@ def _wait_for_role(node: RunningNode, role: str) -> None:
     deadline = time.monotonic() + 60
     while role not in node.pids() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_a_stop_in_the_middle_of_a_case_costs_no_attempt(node: RunningNode, series: list[Path]) -> None:
+    assert all(outcome.ok for outcome in node.send(series))
+    _wait_for_state(node, "segmenting")
+    node.stop()
+    node.start()
+    (case,) = node.wait_for_cases([_series_uid(series)], seconds=CASE_SECONDS)
+    assert (case["state"], case["attempt"]) == ("done", 1)
