@@ -24,6 +24,7 @@ POLLING_SECONDS = 0.2
 URGENT, ROUTINE = 1, 10
 
 _ALIVE = ["PENDING", "ENQUEUED", "DELAYED"]
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 Workflow = Callable[..., None]
 
@@ -115,6 +116,11 @@ class Engine:
             ),
         ]
         return bool(alive)
+
+    @staticmethod
+    def has_ended(workflow_id: str) -> bool:
+        """Whether a workflow was enqueued once and has ended, well or badly."""
+        return bool(DBOS.list_workflows(workflow_ids=[workflow_id], status=_ENDED, load_input=False, load_output=False))
 
     def resume_lost(self, queue_of: Callable[[str], str]) -> list[str]:
         """Resume workflows that count as running here but are not (a full disk can leave such rows behind).

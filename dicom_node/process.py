@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_node.errors import UsageError
+from dicom_node.errors import SettingsError, UsageError
 
 _PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
@@ -32,7 +32,7 @@ def die_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def sole_owner(home: Path, role: str, *, patience_seconds: float = 30.0) -> Iterator[None]:
+def sole_owner(home: Path, role: str, *, patience_seconds: float = 10.0) -> Iterator[None]:
     """Hold the lock ``<home>/<role>.lock`` while the block runs; the kernel lets go of it when the process dies.
 
     Args:
@@ -42,8 +42,12 @@ def sole_owner(home: Path, role: str, *, patience_seconds: float = 30.0) -> Iter
 
     Raises:
         UsageError: Another process has the role in this home.
+        SettingsError: The home cannot be made.
     """
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"[node] home {home} cannot be made: {error.strerror}") from error
     path = home / f"{role}.lock"
     with path.open("a+b") as file:
         deadline = time.monotonic() + patience_seconds

@@ -98,7 +98,9 @@ class DestinationTable(_Table):
     port: Port
     profile: str = "default"
     timeout_seconds: float = Field(default=60.0, gt=0, strict=False)
-    retry_seconds: tuple[float, ...] = Field(default=(10, 60, 300, 900, 3600, 14400, 43200), strict=False)
+    retry_seconds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(10, 60, 300, 900, 3600, 14400, 43200), strict=False
+    )
     """Pause before each further attempt; after the last pause has been used the delivery is held."""
     confirm: Literal["c-find", "c-store"] = "c-find"
     """How arrival is proved: asked back by C-FIND (where the peer offers it), or by the C-STORE status alone."""
@@ -125,6 +127,12 @@ class Settings(_Table):
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        if self.archive.enabled and (self.archive.bind, self.archive.port) == (self.node.bind, self.node.port):
+            raise ValueError(f"node and archive cannot both listen on {self.node.bind}:{self.node.port}")
+        return self
 
     @model_validator(mode="after")
     def _references_exist(self) -> Settings:

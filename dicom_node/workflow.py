@@ -181,6 +181,12 @@ def _described(path: Path) -> dict[str, str]:
     }
 
 
+def is_unchanged(result: Mapping[str, str]) -> bool:
+    """Whether a result file, as :meth:`CaseWork.encode` noted it, is still what was written."""
+    path = Path(result["path"])
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == result["sha256"]
+
+
 def read_headers(paths: Sequence[Path]) -> list[Dataset]:
     """Every attribute but the pixels of each file, for routing.
 

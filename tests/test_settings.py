@@ -78,6 +78,11 @@ def test_home_comes_from_the_environment_unless_the_file_says(monkeypatch: pytes
         ({"rule": [{"name": "r", "to": ["nowhere"]}]}, "nowhere"),
         ({"destination": [{"name": "archive", "ae_title": "A", "host": "h", "port": 1}]}, "reserved"),
         ({"node": "x"}, "node"),
+        ({"archive": {"port": 11112}}, "cannot both listen"),
+        (
+            {"destination": [{"name": "d", "ae_title": "A", "host": "h", "port": 1, "retry_seconds": [-5]}]},
+            "retry_seconds",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tables: dict[str, Any], named: str) -> None:

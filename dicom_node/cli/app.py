@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node import __version__
+from dicom_node.errors import UsageError
 
 if TYPE_CHECKING:
     from dicom_node.settings import Settings
@@ -168,11 +169,15 @@ def conformance(context: typer.Context, config: ConfigOption = None) -> None:
 
 @cases_app.callback()
 def _cases(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    context.ensure_object(dict)
     if context.invoked_subcommand is None:
         from dicom_node.cli.casework import run_list
 
         run_list(_settings(context, config), states=[], as_json=as_json)
+        return
+    if config is not None:
+        context.find_root().obj = config
+    if as_json:
+        raise UsageError("write --json after the subcommand: dicom-node cases list --json")
 
 
 @cases_app.command("list")

@@ -8,9 +8,9 @@ from typing import Any, get_args
 from dicom_node.cli.printing import local_time, print_json, print_table
 from dicom_node.errors import UsageError
 from dicom_node.ledger.cases import Case, Cases, CaseState
-from dicom_node.ledger.database import open_database
+from dicom_node.ledger.database import open_existing_database
 from dicom_node.ledger.deliveries import Deliveries
-from dicom_node.settings import Settings
+from dicom_node.settings import SENDER, Settings
 
 
 def run_list(settings: Settings, *, states: list[str], as_json: bool) -> None:
@@ -22,9 +22,9 @@ def run_list(settings: Settings, *, states: list[str], as_json: bool) -> None:
     unknown = sorted(set(states) - set(get_args(CaseState)))
     if unknown:
         raise UsageError(f"no state {', '.join(unknown)}: the states are {', '.join(get_args(CaseState))}")
-    cases = Cases(open_database(settings.database_url)).list(states)
+    cases = Cases(open_existing_database(settings.database_url)).list(states)
     if as_json:
-        print_json([vars(case) for case in cases])
+        print_json([{**vars(case), "instances": len(case.instances)} for case in cases])
         return
     rows = [
         (case.case_id[:12], case.state, case.card, len(case.instances), local_time(case.last_image_at), case.reason)
@@ -35,7 +35,7 @@ def run_list(settings: Settings, *, states: list[str], as_json: bool) -> None:
 
 def run_show(settings: Settings, case_id: str, *, as_json: bool) -> None:
     """Print one case with its timings, results and deliveries."""
-    database = open_database(settings.database_url)
+    database = open_existing_database(settings.database_url)
     case = Cases(database).get(case_id)
     deliveries = [vars(item) for item in Deliveries(database).of_case(case.case_id)]
     document = {**vars(case), "seconds": timings_of(case), "deliveries": deliveries}
@@ -54,16 +54,28 @@ def run_show(settings: Settings, case_id: str, *, as_json: bool) -> None:
 
 
 def run_retry(settings: Settings, case_id: str, *, as_json: bool) -> None:
-    """Make a held or discarded case run again; the worker takes it up."""
-    database = open_database(settings.database_url)
-    case = Cases(database).retry(case_id, time.time())
-    Deliveries(database).reset(case.case_id)
-    _print_outcome(case, as_json=as_json)
+    """Make a held or discarded case run again; the worker takes it up.
+
+    Destinations that the settings no longer name are left out. Results that were verified are delivered, not made anew.
+
+    Raises:
+        UsageError: There is no such case, it is not held or discarded, or none of its destinations is left.
+    """
+    database = open_existing_database(settings.database_url)
+    cases, deliveries = Cases(database), Deliveries(database)
+    case = cases.get(case_id)
+    known = {SENDER, *(item.name for item in settings.destinations)}
+    kept = [name for name in case.destinations if name in known]
+    if case.destinations and not kept:
+        raise UsageError(f"case {case.case_id[:12]}: the settings name none of {', '.join(case.destinations)} any more")
+    deliveries.drop(case.case_id, [name for name in case.destinations if name not in known])
+    deliveries.reset(case.case_id)
+    _print_outcome(cases.retry(case.case_id, time.time(), kept), as_json=as_json)
 
 
 def run_discard(settings: Settings, case_id: str, *, as_json: bool) -> None:
     """Give a case up."""
-    _print_outcome(Cases(open_database(settings.database_url)).discard(case_id, time.time()), as_json=as_json)
+    _print_outcome(Cases(open_existing_database(settings.database_url)).discard(case_id, time.time()), as_json=as_json)
 
 
 def timings_of(case: Case) -> dict[str, float]:

@@ -60,7 +60,12 @@ def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
 
 
 def run_conformance(settings: Settings) -> None:
-    """Print the conformance statement of these settings."""
+    """Print the conformance statement of these settings.
+
+    Raises:
+        SettingsError: The settings could not run.
+    """
+    compile_rules(settings)
     sys.stdout.write(conformance_statement(settings))
 
 

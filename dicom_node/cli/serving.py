@@ -9,7 +9,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
 
-from dicom_node.logs import configure_logs
+from dicom_node.errors import NodeError
+from dicom_node.logs import configure_logs, get_logger
 from dicom_node.process import PRIVATE_UMASK, die_with_parent, sole_owner, stop_on_signals
 from dicom_node.settings import Settings
 
@@ -40,7 +41,13 @@ def run_worker(settings: Settings, *, supervisor: int | None) -> None:
     from dicom_node.worker.worker import Worker  # noqa: PLC0415
 
     with _process(settings, "worker", supervisor=supervisor) as stop:
-        Worker(settings).run(stop)
+        try:
+            Worker(settings).run(stop)
+        except NodeError:
+            raise  # refused to start: nothing runs yet
+        except Exception:  # noqa: BLE001 - threads may still run, so the process ends here whatever was raised
+            get_logger("worker").exception("the worker cannot go on")
+            os._exit(1)
         os._exit(0)  # a step may still be running: it is repeated at the next start, like after any kill
 
 

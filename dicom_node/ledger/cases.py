@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast, get_args
 
 import sqlalchemy as sa
 
@@ -25,6 +26,7 @@ CaseState = Literal[
     "discarded",
 ]
 FINAL_STATES: frozenset[str] = frozenset({"done", "held", "superseded", "discarded"})
+_UNFINISHED: frozenset[str] = frozenset(get_args(CaseState)) - FINAL_STATES
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Cases:
 
     def unfinished(self) -> tuple[Case, ...]:
         """Cases that still have work to do, urgent ones first."""
-        cases = (case for case in self.list() if case.state not in FINAL_STATES)
+        cases = self.list(sorted(_UNFINISHED))
         return tuple(sorted(cases, key=lambda case: (case.priority != "urgent", case.created_at)))
 
     def advance(self, case_id: str, state: CaseState, now: float, reason: str | None = None) -> bool:
@@ -150,25 +152,32 @@ class Cases:
         """Record what a step produced."""
         self._merge(case_id, "outputs", lambda _: outputs)
 
-    def retry(self, case_id: str, now: float) -> Case:
-        """Make a case run again from its first step.
+    def retry(self, case_id: str, now: float, destinations: Sequence[str] | None = None) -> Case:
+        """Make a held or discarded case run again.
+
+        A case that no rule or card took is forgotten instead, so that its series is routed anew, by today's rules.
+
+        Args:
+            case_id: Its identity, or the beginning of it.
+            now: Seconds since the epoch.
+            destinations: Where its results go from now on; as before where None.
 
         Raises:
-            UsageError: The case is still running, or nothing can be done with it.
+            UsageError: The case is still running or has ended well, or a later case of its series took over.
         """
         case = self.get(case_id)
-        if case.state not in {"held", "discarded"} or case.card is None:
-            raise UsageError(
-                f"case {case.case_id[:12]} is {case.state}: only held or discarded cases with a card retry"
-            )
-        self._restart(case.case_id, now, case.attempt + 1, reason="retried by a person")
+        if case.card is None:
+            return self._route_again(case)
+        changed = {} if destinations is None else {"destinations": list(destinations)}
+        again = self._restarted(case, now, "retried by a person") | changed
+        if not self._change(case.case_id, {"held", "discarded"}, **again):
+            raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
         return self.get(case.case_id)
 
     def next_attempt(self, case_id: str, now: float, reason: str) -> None:
         """Make an unfinished case run again after an error that may pass."""
         case = self.get(case_id)
-        if case.state not in FINAL_STATES:
-            self._restart(case_id, now, case.attempt + 1, reason=reason)
+        self._change(case_id, _UNFINISHED, **self._restarted(case, now, reason))
 
     def discard(self, case_id: str, now: float) -> Case:
         """Give a case up; its images and results stay on disk.
@@ -177,19 +186,48 @@ class Cases:
             UsageError: The case is done or superseded already.
         """
         case = self.get(case_id)
-        if case.state in {"done", "superseded"}:
+        changes = {"state": "discarded", "reason": "discarded by a person", "updated_at": now, "finished_at": now}
+        if not self._change(case.case_id, {*_UNFINISHED, "held", "discarded"}, **changes):
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: there is nothing to discard")
-        self._set(case.case_id, state="discarded", reason="discarded by a person", updated_at=now, finished_at=now)
         return self.get(case.case_id)
 
-    def _restart(self, case_id: str, now: float, attempt: int, reason: str) -> None:
-        self._set(
-            case_id, state="waiting", reason=reason, attempt=attempt, updated_at=now, finished_at=None, timings={}
-        )
+    def forgive_starts(self, case_id: str) -> None:
+        """Forget how often steps began: they were interrupted by an orderly stop, not by a fault of the case."""
+        self._merge(case_id, "timings", lambda timings: dict.fromkeys(filter(_is_start, timings), 0))
 
-    def _set(self, case_id: str, **values: Any) -> None:
+    @staticmethod
+    def _restarted(case: Case, now: float, reason: str) -> dict[str, Any]:
+        return {
+            "state": "waiting",
+            "reason": reason,
+            "attempt": case.attempt + 1,
+            "updated_at": now,
+            "finished_at": None,
+            "timings": {},
+        }
+
+    def _route_again(self, case: Case) -> Case:
+        later = sa.and_(
+            db.cases.c.series_instance_uid == case.series_instance_uid, db.cases.c.created_at > case.created_at
+        )
         with self._engine.begin() as connection:
-            connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case_id).values(**values))
+            if connection.execute(sa.select(db.cases.c.case_id).where(later)).first():
+                raise UsageError(f"case {case.case_id[:12]}: a later case of the same series has taken over")
+            connection.execute(sa.delete(db.cases).where(db.cases.c.case_id == case.case_id))
+            connection.execute(
+                sa.update(db.series)
+                .where(db.series.c.series_instance_uid == case.series_instance_uid)
+                .values(cased_instances=0)
+            )
+        return replace(case, state="waiting", reason="its series is routed again")
+
+    def _change(self, case_id: str, states: AbstractSet[str], **values: Any) -> bool:
+        """Change a case that is in one of these states; returns whether it was."""
+        with self._engine.begin() as connection:
+            result = connection.execute(
+                sa.update(db.cases).where(db.cases.c.case_id == case_id, db.cases.c.state.in_(states)).values(**values)
+            )
+            return bool(result.rowcount)
 
     def _merge(self, case_id: str, column: str, change: Any) -> dict[str, Any]:
         with self._engine.begin() as connection:
@@ -209,3 +247,7 @@ class Cases:
             .values(state="superseded", reason=reason, updated_at=case.created_at, finished_at=case.created_at)
         )
         connection.execute(sa.update(db.cases).where(older, db.cases.c.state == "done").values(reason=reason))
+
+
+def _is_start(key: str) -> bool:
+    return key.endswith(".starts")

@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
+from dicom_node.errors import SettingsError, UsageError
+
 BUSY_MILLISECONDS = 30_000
 _READER = "dicom_node_reader"
 
@@ -102,14 +104,39 @@ def open_database(url: str) -> sa.Engine:
 
     Args:
         url: SQLAlchemy URL; for SQLite the file is made with mode 0600.
+
+    Raises:
+        SettingsError: The file is there but is no database.
     """
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000} if _is_sqlite(url) else {})
     if _is_sqlite(url):
         _make_private(Path(str(engine.url.database)))
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin)
-    metadata.create_all(engine)
+    try:
+        with reading(engine) as connection:
+            is_complete = set(metadata.tables) <= set(sa.inspect(connection).get_table_names())
+        if not is_complete:
+            metadata.create_all(engine)
+    except sa.exc.DatabaseError as error:
+        if "not a database" not in str(error) and "malformed" not in str(error):
+            raise
+        raise SettingsError(
+            f"{engine.url.database} is damaged ({error.orig}): restore it from a backup, or move it away"
+        ) from error
     return engine
+
+
+def open_existing_database(url: str) -> sa.Engine:
+    """Connect to a ledger that a node has made.
+
+    Raises:
+        UsageError: No node has run with this home yet.
+        SettingsError: The file is there but is no database.
+    """
+    if _is_sqlite(url) and not Path(str(sa.make_url(url).database)).is_file():
+        raise UsageError(f"no node has run here yet: there is no {sa.make_url(url).database}")
+    return open_database(url)
 
 
 def reading(engine: sa.Engine) -> sa.Connection:

@@ -80,6 +80,15 @@ class Deliveries:
                 )
             )
 
+    def drop(self, case_id: str, destinations: Sequence[str]) -> None:
+        """Forget what was planned for destinations that are no more."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(db.deliveries).where(
+                    db.deliveries.c.case_id == case_id, db.deliveries.c.destination.in_(destinations)
+                )
+            )
+
     def reset(self, case_id: str) -> None:
         """Make every refused or failed delivery of a case wait again (a person asked to retry)."""
         with self._engine.begin() as connection:

@@ -74,17 +74,18 @@ class CaseRun:
         try:
             outputs = step.perform(case)
         except NodeError as error:
-            self._give_up(case, error.message, retryable=error.retryable)
+            self.give_up(case, error.message, retryable=error.retryable)
             return {"ok": False}
         except Exception as error:  # noqa: BLE001 - whatever a case raises ends in a state a person sees; the node stays up
             _log.exception("unexpected error", case=case_id[:12], step=name)
-            self._give_up(case, f"{name} failed unexpectedly: {type(error).__name__}: {error}", retryable=True)
+            self.give_up(case, f"{name} failed unexpectedly: {type(error).__name__}: {error}", retryable=True)
             return {"ok": False}
         self._cases.note_seconds(case_id, name, self._clock() - started)
         self._cases.note_outputs(case_id, outputs)
         return {"ok": True}
 
-    def _give_up(self, case: Case, reason: str, *, retryable: bool) -> None:
+    def give_up(self, case: Case, reason: str, *, retryable: bool) -> None:
+        """End an attempt: a further one where the error may pass and attempts are left, else the case is held."""
         if retryable and case.attempt < self._attempts:
             _log.warning("attempt failed", case=case.case_id[:12], attempt=case.attempt, reason=reason)
             self._cases.next_attempt(case.case_id, self._clock(), f"attempt {case.attempt} failed: {reason}")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 from dicom_node.deliver.delivery import deliver_once
 from dicom_node.engine import Engine
+from dicom_node.errors import DeliveryRefused
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.logs import get_logger
+from dicom_node.receive.admission import contains
 from dicom_node.settings import SENDER, DestinationTable, Settings
 
 _log = get_logger("worker")
 WORKFLOW = "delivery"
+DEFAULT_PORT = 104
 _SETTLED = frozenset({"confirmed", "refused"})
 
 
@@ -43,13 +47,15 @@ class DeliveryRun:
         """One queue a destination, so that a slow one delays no other."""
         return tuple(queue_of(name) for name in (*(item.name for item in self._settings.destinations), SENDER))
 
-    def begin(self, case: Case, results: Sequence[Delivery]) -> None:
+    def begin(self, case_id: str, attempt: int, results: Sequence[Delivery]) -> None:
         """Within a case's workflow: put on record what has to be sent, and start each destination's chain."""
-        self._engine.step("plan delivery", self._plan, case.case_id, [vars(item) for item in results])
+        planned = self._engine.step("plan delivery", self._plan, case_id, attempt, [vars(item) for item in results])
+        if not planned:
+            return
         for destination in sorted({item.destination for item in results}):
-            self._enqueue(case.case_id, case.attempt, destination, 1, delay=0)
+            self._enqueue(case_id, attempt, destination, 1, delay=0)
         if not results:
-            self._engine.step("conclude", self._conclude, case.case_id)
+            self._engine.step("conclude", self._conclude, case_id)
 
     def run(self, case_id: str, attempt: int, destination: str, number: int) -> None:
         """One attempt at one destination, as a workflow of its own."""
@@ -62,21 +68,25 @@ class DeliveryRun:
         arguments = (case_id, attempt, destination, number)
         self._engine.enqueue(queue_of(destination), WORKFLOW, identity, *arguments, delay=delay)
 
-    def _plan(self, case_id: str, results: list[dict[str, Any]]) -> None:
+    def _plan(self, case_id: str, attempt: int, results: list[dict[str, Any]]) -> bool:
+        if self._cases.get(case_id).attempt != attempt:
+            return False
         self._deliveries.plan([Delivery(**{**item, "updated_at": self._clock()}) for item in results])
-        self._cases.advance(case_id, "delivering", self._clock())
+        return self._cases.advance(case_id, "delivering", self._clock())
 
     def _deliver(self, case_id: str, attempt: int, destination: str) -> float | None:
         case = self._cases.get(case_id)
         if case.state != "delivering" or case.attempt != attempt:
             return None
-        if destination not in {SENDER, *(item.name for item in self._settings.destinations)}:
-            self._give_up(case_id, destination, f'the settings no longer name a destination "{destination}"')
+        try:
+            table = self._settings_of(case, destination)
+        except DeliveryRefused as refusal:
+            self._give_up(case_id, destination, refusal.message)
             self._conclude(case_id)
             return None
         started = self._clock()
         state = deliver_once(
-            self._settings_of(case, destination),
+            table,
             self._deliveries,
             case_id,
             started,
@@ -111,13 +121,31 @@ class DeliveryRun:
     def _settings_of(self, case: Case, destination: str) -> DestinationTable:
         if destination == SENDER:
             return sender_destination(self._settings, case)
-        return next(item for item in self._settings.destinations if item.name == destination)
+        for table in self._settings.destinations:
+            if table.name == destination:
+                return table
+        raise DeliveryRefused(f'the settings no longer name a destination "{destination}"')
 
 
 def sender_destination(settings: Settings, case: Case) -> DestinationTable:
-    """The destination that stands for whoever sent a case: its AE title and address, at its peer's port."""
-    ports = [peer.port for peer in settings.peers if peer.ae_title in {case.calling_ae, "*"}]
-    return DestinationTable(name=SENDER, ae_title=case.calling_ae, host=case.address, port=ports[0] if ports else 104)
+    """The destination that stands for whoever sent a case: its AE title and address, at the port of its peer entry.
+
+    Where several entries let the sender in, its own AE title counts before ``*``, then the narrowest network.
+
+    Raises:
+        DeliveryRefused: Its AE title cannot be called.
+    """
+    fitting = [
+        peer
+        for peer in settings.peers
+        if peer.ae_title in {case.calling_ae, "*"} and contains(peer.address, case.address)
+    ]
+    fitting.sort(key=lambda peer: (peer.ae_title == "*", -ip_network(peer.address, strict=False).prefixlen))
+    port = fitting[0].port if fitting else DEFAULT_PORT
+    try:
+        return DestinationTable(name=SENDER, ae_title=case.calling_ae, host=case.address, port=port)
+    except ValueError as error:
+        raise DeliveryRefused(f"the sender's AE title {case.calling_ae!r} cannot be called") from error
 
 
 def queue_of(destination: str) -> str:

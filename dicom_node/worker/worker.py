@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from dicom_node.engine import Engine
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.database import open_database
@@ -20,7 +22,7 @@ from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
 from dicom_node.worker.delivery_run import DeliveryRun, queue_of
-from dicom_node.workflow import CaseFiles, CaseWork, require_profiles
+from dicom_node.workflow import CaseFiles, CaseWork, is_unchanged, require_profiles
 
 _log = get_logger("worker")
 CASE = "case"
@@ -45,6 +47,7 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._cases = Cases(database)
+        self._watched = clock()
         self._engine = Engine(settings)
         self._inference = InferenceProcess(threads=settings.limits.inference_threads)
         self._spool = Spool(settings.node.home / "spool")
@@ -72,19 +75,32 @@ class Worker:
         for queue in self._deliver.queues:
             self._engine.declare_queue(queue, concurrency=1)
         _log.info("worker ready", executor=self._engine.executor_id)
-        watched = self._clock()
         while not stop.wait(LOOK_SECONDS):
-            self._collector.open_cases(self._clock())
-            self._enqueue_waiting()
-            if self._clock() - watched > WATCH_SECONDS:
-                watched = self._clock()
-                self._watch()
+            try:
+                self._look()
+            except (SQLAlchemyError, OSError):  # a full disk, a locked ledger: both pass, and the next look goes on
+                _log.exception("the ledger or the spool cannot be used; trying again")
+        for case in self._cases.unfinished():
+            self._cases.forgive_starts(case.case_id)
         self._engine.stop(patience_seconds=STOP_SECONDS)
 
+    def _look(self) -> None:
+        self._collector.open_cases(self._clock())
+        self._enqueue_waiting()
+        if self._clock() - self._watched > WATCH_SECONDS:
+            self._watched = self._clock()
+            self._watch()
+
     def _case(self, case_id: str, attempt: int) -> None:
-        if self._run.run(case_id, attempt):
+        is_verified = self._engine.step("look for verified results", self._is_verified, case_id)
+        if is_verified or self._run.run(case_id, attempt):
             self._work(self._cases.get(case_id)).tidy()
-            self._deliver.begin(self._cases.get(case_id), self._planned(case_id))
+            self._deliver.begin(case_id, attempt, self._planned(case_id))
+
+    def _is_verified(self, case_id: str) -> bool:
+        """Whether an earlier attempt left results that only have to be delivered."""
+        outputs = self._cases.get(case_id).outputs
+        return "verified" in outputs and all(is_unchanged(result) for result in outputs["results"])
 
     def _steps(self) -> tuple[CaseStep, ...]:
         return (
@@ -134,12 +150,13 @@ class Worker:
         for identity in self._engine.resume_lost(_queue_of_workflow):
             _log.warning("resumed a workflow that had stopped without ending", workflow=identity)
         for case in self._cases.unfinished():
-            if case.state == "waiting" or self._engine.is_alive(workflow_identity(case)):
+            identity = workflow_identity(case)
+            is_waiting = case.state == "waiting"  # perhaps not enqueued yet
+            if not self._engine.has_ended(identity) if is_waiting else self._engine.is_alive(identity):
                 continue
             now = self._cases.get(case.case_id)
             if (now.state, now.attempt) == (case.state, case.attempt):  # it did not move on while we looked
-                self._cases.advance(case.case_id, "held", self._clock(), "its workflow ended by an unexpected error")
-                _log.error("case held: its workflow ended before it", case=case.case_id[:12], state=case.state)
+                self._run.give_up(case, "its workflow ended by an unexpected error", retryable=True)
 
 
 def workflow_identity(case: Case) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,38 @@ def test_wrong_settings_are_one_line_that_names_the_key(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_taken_before_and_after_the_command(config: Path, tmp_path: Path) -> None:
-    before = run("--config", str(config), "cases", "list", "--json", cwd=tmp_path)
-    after = run("cases", "list", "--config", str(config), "--json", cwd=tmp_path)
-    assert (json.loads(before.stdout), before.stdout) == ([], after.stdout)
+    Cases(open_database(load_settings(config).database_url)).open(CASE)
+    places = (
+        ["--config", str(config), "cases", "list", "--json"],
+        ["cases", "--config", str(config), "list", "--json"],
+        ["cases", "list", "--config", str(config), "--json"],
+    )
+    for arguments in places:
+        assert [case["case_id"] for case in json.loads(run(*arguments, cwd=tmp_path).stdout)] == [CASE.case_id]
+
+
+def test_json_before_the_subcommand_is_refused_rather_than_ignored(config: Path, tmp_path: Path) -> None:
+    assert run("cases", "--config", str(config), "--json", "list", cwd=tmp_path).returncode == 2
+
+
+def test_looking_for_cases_where_no_node_has_run_makes_nothing(tmp_path: Path) -> None:
+    done = run("cases", cwd=tmp_path)
+    assert (done.returncode, "no node has run here" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_ledger_is_one_line(config: Path, tmp_path: Path) -> None:
+    ledger = load_settings(config).node.home / "node.sqlite"
+    ledger.parent.mkdir()
+    ledger.write_bytes(b"garbage " * 100)
+    done = run("--config", str(config), "cases", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "is damaged" in done.stderr
+
+
+def test_conformance_of_settings_that_cannot_run_is_refused(tmp_path: Path) -> None:
+    config = write_config(tmp_path, extra='[[rule]]\nname = "x"\ncard = "none"\n')
+    assert run("--config", str(config), "conformance", cwd=tmp_path).returncode == 2
 
 
 def test_a_case_is_listed_shown_and_discarded(config: Path, tmp_path: Path) -> None:
@@ -69,7 +99,16 @@ def test_a_case_is_listed_shown_and_discarded(config: Path, tmp_path: Path) -> N
     assert json.loads(discarded.stdout)["state"] == "discarded"
 
 
+def test_a_retry_leaves_out_destinations_that_are_no_more(config: Path, tmp_path: Path) -> None:
+    cases = Cases(open_database(load_settings(config).database_url))
+    cases.open(replace(CASE, destinations=["archive", "gone"]))
+    cases.advance(CASE.case_id, "held", 1.0, "not delivered")
+    assert run("--config", str(config), "cases", "retry", "abab", cwd=tmp_path).returncode == 0
+    assert cases.get(CASE.case_id).destinations == ["archive"]
+
+
 def test_a_case_that_is_not_there_ends_with_2(config: Path, tmp_path: Path) -> None:
+    Cases(open_database(load_settings(config).database_url)).open(CASE)
     done = run("--config", str(config), "cases", "show", "zz", cwd=tmp_path)
     assert (done.returncode, "no case begins" in done.stderr) == (2, True)
 

@@ -123,6 +123,31 @@ def test_a_done_case_cannot_be_discarded(cases: Cases) -> None:
         cases.discard(CASE.case_id, 1600.0)
 
 
+def test_a_case_that_no_card_took_is_routed_again(cases: Cases, url: str) -> None:
+    intake = Intake(open_database(url))
+    intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
+    intake.record(INSTANCE)
+    intake.close_association("a", 1001.0)
+    cases.open(replace(CASE, card=None, rule=None, state="held", reason="no rule matches"))
+    assert cases.retry(CASE.case_id, 3000.0).state == "waiting"
+    assert [item.series_instance_uid for item in intake.quiet_series(3000.0, 20)] == [CASE.series_instance_uid]
+    assert cases.list() == ()
+
+
+def test_a_case_that_no_card_took_gives_way_to_a_later_one(cases: Cases) -> None:
+    cases.open(replace(CASE, card=None, state="held"))
+    cases.open(LATER)
+    with pytest.raises(UsageError, match="later case"):
+        cases.retry(CASE.case_id, 3000.0)
+
+
+def test_starts_that_a_stop_interrupted_are_forgiven(cases: Cases) -> None:
+    cases.open(CASE)
+    cases.count_start(CASE.case_id, "segment")
+    cases.forgive_starts(CASE.case_id)
+    assert cases.count_start(CASE.case_id, "segment") == 1
+
+
 def test_step_starts_and_seconds_are_kept(cases: Cases) -> None:
     cases.open(CASE)
     assert [cases.count_start(CASE.case_id, "segment") for _ in range(2)] == [1, 2]

@@ -46,8 +46,8 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_training_lowers_the_loss() -> None:
     trainer = _trainer(fused=0.0, steps=400, average=0.9)
-    losses = [trainer.run_step()["loss"] for _ in range(30)]
-    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    losses = [trainer.run_step()["loss"] for _ in range(20)]
+    assert sum(losses[-4:]) < 0.97 * sum(losses[:4])
 
 
 def test_saved_weights_are_the_average_in_half_precision(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from models.card import Card, list_cards, load_card
 from models.inference import load_network
@@ -63,7 +62,6 @@ def test_card_says_what_it_was_trained_on_and_how_good_it_is(card: Card) -> None
 def test_shipped_weights_segment_rendered_images(
     test_data: Path, name: str, source: str, structures: tuple[str, ...], shape: tuple[int, int, int], kind: str
 ) -> None:
-    torch.set_num_threads(1)
     settings = read_plan(CONFIGURATION).anatomies[name].rendering
     label_map = load_maps(test_data, [source])[source]
     found = rendered_dice(load_network(load_card(name)), label_map, settings, kinds=(kind,), shape=shape, images=4)

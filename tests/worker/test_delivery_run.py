@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from dicom_node.engine import Engine
+from dicom_node.errors import DeliveryRefused
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries, Delivery
@@ -59,7 +60,7 @@ class Bench:
             Delivery(CASE.case_id, name, "1.2.3.9", "1.2.840.10008.5.1.4.1.1.66.4", str(result))
             for name in destinations
         ]
-        self.run.begin(self.cases.get(CASE.case_id), plan)
+        self.run.begin(CASE.case_id, 1, plan)
 
 
 @pytest.fixture
@@ -104,9 +105,24 @@ def test_a_superseded_case_is_not_delivered(bench: Bench, tmp_path: Path) -> Non
     assert bench.deliveries.of_case(CASE.case_id)[0].attempts == 0
 
 
-def test_the_sender_is_reached_where_it_sent_from() -> None:
-    settings = parse_settings(
-        {"peer": [{"ae_title": "SCANNER", "address": "10.0.0.0/8", "port": 11199}]}, origin="test"
-    )
+def test_a_plan_of_an_older_attempt_is_not_carried_out(bench: Bench, tmp_path: Path) -> None:
+    bench.cases.next_attempt(CASE.case_id, 1500.0, "first failed")
+    bench.begin(tmp_path, "pacs")
+    assert bench.engine.enqueued == []
+    assert bench.cases.get(CASE.case_id).state == "waiting"
+
+
+def test_the_sender_is_reached_where_it_sent_from_at_the_port_of_its_own_entry() -> None:
+    peers = [
+        {"ae_title": "*", "address": "10.0.0.0/8"},
+        {"ae_title": "SCANNER", "address": "10.1.0.0/16", "port": 11198},
+        {"ae_title": "SCANNER", "address": "10.0.0.0/16", "port": 11199},
+    ]
+    settings = parse_settings({"peer": peers}, origin="test")
     destination = sender_destination(settings, replace(CASE, address="10.0.0.7"))
     assert (destination.ae_title, destination.host, destination.port) == ("SCANNER", "10.0.0.7", 11199)
+
+
+def test_a_sender_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(DeliveryRefused, match="cannot be called"):
+        sender_destination(parse_settings({}, origin="test"), replace(CASE, calling_ae="A\\B"))
