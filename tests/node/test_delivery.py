@@ -1,0 +1,41 @@
+"""A destination that is down: the case is held with the reason, and a retry delivers what was verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests.peers import free_port, running, tool
+from tests.phantoms import PhantomSpec, write
+from tests.running_node import RunningNode, write_config
+
+pytestmark = pytest.mark.peer
+
+
+def test_results_for_a_destination_that_was_down_are_delivered_without_being_made_again(tmp_path: Path) -> None:
+    port = free_port()
+    pacs = (
+        f'[[destination]]\nname = "pacs"\nae_title = "STORE"\nhost = "127.0.0.1"\nport = {port}\nretry_seconds = [1]\n'
+    )
+    spec = PhantomSpec(
+        modality="CT", anatomy="torso", slices=40, rows=64, columns=80,
+        row_spacing=5.0, column_spacing=5.0, slice_spacing=10.0,
+    )  # fmt: skip
+    files = write(spec, tmp_path / "series")
+    series = str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    with RunningNode(write_config(tmp_path / "node", extra=pacs)) as node:
+        node.send(files)
+        (held,) = node.wait_for_cases([series], seconds=240)
+        assert held["state"] == "held"
+        assert "not delivered: pacs" in held["reason"]
+        receiver = [tool("storescp"), "-aet", "STORE", "-od", str(stored), str(port)]
+        with running(receiver, port, folder=tmp_path):
+            node.command("cases", "retry", held["case_id"])
+            (done,) = node.wait_for_cases([series], seconds=60)
+    assert (done["state"], done["attempt"]) == ("done", 2)
+    assert "segment" not in done["timings"]
+    assert len(list(stored.iterdir())) == 2
