@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 from dicom_node.cli.printing import print_table
+from dicom_node.deliver.sender import send
+from tests.peers import storescp
 from tests.phantoms import PhantomSpec, write
 from tests.running_node import RunningNode, write_config
 
@@ -35,10 +38,14 @@ def main() -> int:
             series = _series_of(files[0])
             (case,) = node.wait_for_cases([series], seconds=DONE_SECONDS)
             shown = node.command("cases", "show", case["case_id"])
+        peer = _storescp_seconds(files, folder)
     print_table(
         f"{options.slices} x {options.size} x {options.size}: case {shown['state']}",
         ("step", "seconds"),
-        [("receive", f"{sending:.1f} ({1000 * sending / max(stored, 1):.1f} ms per image)")]
+        [
+            ("receive", f"{sending:.1f} ({1000 * sending / max(stored, 1):.1f} ms per image)"),
+            ("  against storescp", f"{sending / peer:.2f} times its {peer:.1f} s" if peer else "not installed"),
+        ]
         + [(step, seconds) for step, seconds in shown["seconds"].items()],
     )
     print_table("peak resident memory", ("process", "MiB"), [(role, f"{mib:.0f}") for role, mib in peaks.mib.items()])
@@ -50,6 +57,16 @@ def _trunk(slices: int, size: int) -> PhantomSpec:
         modality="CT", anatomy="torso", slices=slices, rows=size, columns=size,
         row_spacing=400 / size, column_spacing=400 / size, slice_spacing=400 / slices,
     )  # fmt: skip
+
+
+def _storescp_seconds(files: list[Path], folder: Path) -> float | None:
+    """How long dcmtk's plain receiver takes for the same images from the same sender; it fsyncs nothing."""
+    if shutil.which("storescp") is None:
+        return None
+    with storescp(folder / "peer") as peer:
+        started = time.monotonic()
+        send(peer.destination, files, calling_ae="BENCH")
+        return time.monotonic() - started
 
 
 def _series_of(path: Path) -> str:
