@@ -10,7 +10,7 @@ from models.card import Card, list_cards, load_card
 from models.inference import load_network
 from models.label_map_sources import load_maps
 from models.normalisation import IMAGE_KINDS, count_parameters
-from models.rendered_evaluation import rendered_dice
+from models.rendered_evaluation import RenderedTest, rendered_dice
 from models.tissues import STRUCTURES
 from models.training import read_plan
 
@@ -23,7 +23,8 @@ def card(request: pytest.FixtureRequest) -> Card:
 
 
 def test_card_names_the_networks_structures_in_its_order(card: Card) -> None:
-    assert card.structures == STRUCTURES[card.anatomy]
+    trained = STRUCTURES[card.anatomy]
+    assert list(card.structures) == [name for name in trained if name in card.structures]
     network = load_network(card)
     assert network.shape.outputs[card.anatomy] == len(card.structures) + 1
 
@@ -64,6 +65,7 @@ def test_shipped_weights_segment_rendered_images(
 ) -> None:
     settings = read_plan(CONFIGURATION).anatomies[name].rendering
     label_map = load_maps(test_data, [source])[source]
-    found = rendered_dice(load_network(load_card(name)), label_map, settings, kinds=(kind,), shape=shape, images=4)
+    card = load_card(name)
+    found = rendered_dice(load_network(card), label_map, card.structures, settings, RenderedTest((kind,), shape, 4))
     for structure in structures:
         assert found[structure] > 0.6, structure

@@ -1,0 +1,142 @@
+"""BodyParts3D's torso and knee as label maps, for evaluation alone.
+
+The source is share-alike (CC BY-SA as its mirror states it): weights trained on it would have to carry that licence, so
+no training configuration of this package may name it. Images rendered from it measure the network on a body it never
+saw.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from models.label_maps import (
+    IntVolume,
+    LabelMap,
+    axial_hull,
+    dilate,
+    erode,
+    fill_axial,
+    outside_distance,
+    paint,
+    shell_bone,
+)
+from models.tissues import Tissue
+from models.torso_maps import refine_tissues
+
+_SIDES = (("left", "L"), ("right", "R"))
+_TORSO: dict[str, tuple[Tissue, str | None]] = {
+    "liver": (Tissue.LIVER, "Liver"),
+    "spleen": (Tissue.SPLEEN, "Spleen"),
+    "gallbladder": (Tissue.GALLBLADDER, "Gallbladder"),
+    "pancreas": (Tissue.PANCREAS, "Pancreas"),
+    "stomach": (Tissue.STOMACH, "Stomach"),
+    "aorta": (Tissue.ARTERY, "A_Aorta"),
+    "inferior_vena_cava": (Tissue.VEIN, "V_Venacava_I"),
+    "superior_vena_cava": (Tissue.VEIN, None),
+    "portal_and_splenic_vein": (Tissue.PORTAL_VEIN, None),
+    "urinary_bladder": (Tissue.BLADDER, "Bladder"),
+    "heart": (Tissue.MYOCARDIUM, "Heart"),
+    "sacrum": (Tissue.TRABECULAR_BONE, "Sacrum"),
+    "intervertebral_disks": (Tissue.DISC, "Spine"),
+    "esophagus": (Tissue.SMALL_BOWEL, None),
+    "duodenum": (Tissue.SMALL_BOWEL, None),
+    "small_bowel": (Tissue.SMALL_BOWEL, None),
+    "colon": (Tissue.COLON, None),
+    "rectum": (Tissue.COLON, None),
+    "trachea": (Tissue.BOWEL_GAS, None),
+    "prostate": (Tissue.PELVIC_ORGAN, None),
+    "sternum": (Tissue.TRABECULAR_BONE, None),
+    "costal_cartilages": (Tissue.CARTILAGE, None),
+    "diaphragm": (Tissue.MUSCLE, None),
+}
+_SIDED: dict[str, tuple[Tissue, str | None]] = {
+    "kidney": (Tissue.KIDNEY_CORTEX, "Kidney"),
+    "lung": (Tissue.LUNG, "Lung"),
+    "hip": (Tissue.TRABECULAR_BONE, "Pelvis"),
+    "femur": (Tissue.TRABECULAR_BONE, "Femur"),
+    "iliopsoas": (Tissue.DEEP_MUSCLE, "Iliopsoas"),
+    "autochthon": (Tissue.DEEP_MUSCLE, "ErectorSpinae"),
+    "gluteus": (Tissue.DEEP_MUSCLE, "Gluteal"),
+    "adrenal": (Tissue.ADRENAL, None),
+    "iliac_artery": (Tissue.ARTERY, None),
+    "iliac_vena": (Tissue.VEIN, None),
+    "rib": (Tissue.TRABECULAR_BONE, None),
+    "scapula": (Tissue.TRABECULAR_BONE, None),
+    "clavicula": (Tissue.TRABECULAR_BONE, None),
+    "humerus": (Tissue.TRABECULAR_BONE, None),
+}
+_KNEE: dict[str, tuple[Tissue, str | None]] = {
+    "femur": (Tissue.TRABECULAR_BONE, "Femur"),
+    "tibia": (Tissue.TRABECULAR_BONE, "Tibia"),
+    "fibula": (Tissue.TRABECULAR_BONE, "Fibula"),
+    "patella": (Tissue.TRABECULAR_BONE, "Patella"),
+    "quadriceps": (Tissue.MUSCLE, "Quadriceps"),
+    "hamstrings_lateral": (Tissue.DEEP_MUSCLE, "Hamstrings"),
+    "hamstrings_medial": (Tissue.DEEP_MUSCLE, "Hamstrings"),
+    "gastrocnemius": (Tissue.DEEP_MUSCLE, "Gastrocnemius"),
+    "iliotibial_tract": (Tissue.LIGAMENT, None),
+    "popliteal_vessels": (Tissue.ARTERY, None),
+}
+
+
+def read_bodyparts(path: Path) -> LabelMap:
+    """The torso or the knee (told apart by the file's name), a NIfTI with its JSON of names beside it."""
+    image = nib.load(path)
+    volume = np.asarray(image.dataobj, dtype=np.int16).transpose(2, 1, 0)  # type: ignore[attr-defined]
+    spacing = float(image.header.get_zooms()[0])  # type: ignore[attr-defined]
+    document = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8"))
+    table = {name: int(label) for label, name in document["labels"].items()}
+    anatomy = "knee" if "knee" in path.name else "torso"
+    margin = round((60 if anatomy == "torso" else 24) / spacing)
+    source = np.pad(volume, ((0, 0), (margin, margin), (margin, margin)))
+    label, tissue = _paint(source, table, anatomy)
+    core = axial_hull(_trunk(source, table) if anatomy == "torso" else source > 0, 2.0) | (tissue > 0)
+    empty = core & (tissue == Tissue.AIR)
+    tissue[empty] = Tissue.VISCERAL_FAT
+    if anatomy == "torso":
+        refine_tissues(label, tissue)
+        _canal(label, tissue, empty)
+    else:
+        shell_bone(tissue, tissue == Tissue.TRABECULAR_BONE, 1.6 / spacing)
+    return LabelMap(
+        f"bodyparts3d_{anatomy}", anatomy, "share-alike: evaluation only", spacing, label, tissue,
+        outside_distance(core, spacing),
+    )  # fmt: skip
+
+
+def _row(name: str, anatomy: str) -> tuple[Tissue, str | None]:
+    if anatomy == "knee":
+        return _KNEE.get(name, (Tissue.MUSCLE, None))
+    if name in _TORSO:
+        return _TORSO[name]
+    if name.startswith("vertebrae"):
+        return Tissue.TRABECULAR_BONE, "Spine"
+    for prefix, (kind, structure) in _SIDED.items():
+        if name.startswith(prefix):
+            side = next((letter for word, letter in _SIDES if word in name), "")
+            return kind, f"{structure}_{side}" if structure else None
+    return Tissue.MUSCLE, None
+
+
+def _paint(
+    source: IntVolume, table: dict[str, int], anatomy: str
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.uint8]]:
+    return paint(source, table, {name: _row(name, anatomy) for name in table}, anatomy)
+
+
+def _trunk(source: IntVolume, table: dict[str, int]) -> npt.NDArray[np.bool_]:
+    """Everything but the arms."""
+    arms = [label for name, label in table.items() if name.startswith(("humerus", "scapula"))]
+    return (source > 0) & ~np.isin(source, arms)
+
+
+def _canal(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8], empty: npt.NDArray[np.bool_]) -> None:
+    """The spinal canal: the hole of the vertebrae. In place."""
+    spine = np.isin(tissue, (Tissue.CORTICAL_BONE, Tissue.TRABECULAR_BONE, Tissue.DISC)) & (label > 0)
+    closed = erode(dilate(spine, 2), 2)
+    tissue[fill_axial(closed) & empty] = Tissue.SPINAL_CANAL

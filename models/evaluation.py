@@ -1,0 +1,189 @@
+"""Agreement of the network with a reference segmentation: Dice, surface Dice, HD95 and volume error per structure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from models.card import Card
+from models.inference import load_network, predict_logits
+from models.network import SharedNetwork
+from models.normalisation import kind_code
+from models.standardisation import standardise
+
+Array = npt.NDArray[np.float64]
+_SIDES = (("left", "L"), ("right", "R"))
+_PAIRED = {
+    "kidney": "Kidney", "femur": "Femur", "hip": "Pelvis", "iliopsoas": "Iliopsoas", "autochthon": "ErectorSpinae",
+    "gluteus_maximus": "Gluteal", "gluteus_medius": "Gluteal", "gluteus_minimus": "Gluteal",
+    "lung_upper_lobe": "Lung", "lung_middle_lobe": "Lung", "lung_lower_lobe": "Lung", "lung": "Lung",
+}  # fmt: skip
+TOTALSEGMENTATOR_NAMES: dict[str, str] = {
+    "liver": "Liver", "spleen": "Spleen", "gallbladder": "Gallbladder", "pancreas": "Pancreas", "stomach": "Stomach",
+    "aorta": "A_Aorta", "inferior_vena_cava": "V_Venacava_I", "urinary_bladder": "Bladder", "sacrum": "Sacrum",
+    "heart": "Heart", "heart_myocardium": "Heart", "heart_atrium_left": "Heart", "heart_ventricle_left": "Heart",
+    "heart_atrium_right": "Heart", "heart_ventricle_right": "Heart", "vertebrae": "Spine",
+    "intervertebral_discs": "Spine",
+    **{f"vertebrae_{part}{n}": "Spine" for part, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)},
+    **{f"{name}_{side}": f"{ours}_{letter}" for name, ours in _PAIRED.items() for side, letter in _SIDES},
+}  # fmt: skip
+"""TotalSegmentator's structure names (v1, v2 and MR) -> ours."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One structure against its reference; distances in mm, volumes in ml."""
+
+    structure: str
+    dice: float
+    surface_dice: float
+    hd95_mm: float
+    volume_ml: float
+    reference_ml: float
+
+    @property
+    def volume_error(self) -> float:
+        """Relative volume error, positive where too much was segmented."""
+        return self.volume_ml / self.reference_ml - 1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Voxels (k, j, i) on a grid along the patient's axes: head, posterior, left; spacing in mm."""
+
+    voxels: npt.NDArray[np.float32]
+    spacing: tuple[float, float, float]
+
+
+def read_nifti(path: Path) -> Scan:
+    """A NIfTI volume turned to the nearest LPS axes; obliquity is left in the grid."""
+    image = nib.load(path)
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(image.affine),  # type: ignore[attr-defined,no-untyped-call]
+        nib.orientations.axcodes2ornt(("L", "P", "S")),  # type: ignore[no-untyped-call]
+    )
+    turned = image.as_reoriented(turn)  # type: ignore[attr-defined]
+    voxels = np.ascontiguousarray(np.asarray(turned.dataobj, dtype=np.float32).transpose(2, 1, 0))
+    i, j, k = (float(size) for size in turned.header.get_zooms()[:3])
+    return Scan(voxels, (k, j, i))
+
+
+def evaluate(
+    card: Card, image: Path, labels: Path, modality: str, *, table: Path | None = None, tolerance_mm: float = 3.0
+) -> list[Agreement]:
+    """Agreement of the card's network with a reference label volume on the same grid as the image (both NIfTI).
+
+    `table`: JSON of label -> name (ours or TotalSegmentator's); without it the labels are the card's, 1..N.
+    Structures that the reference does not contain are left out.
+    """
+    scan, reference = read_nifti(image), read_nifti(labels)
+    if scan.voxels.shape != reference.voxels.shape:
+        raise ValueError(
+            f"expected image and labels on one grid, got {scan.voxels.shape} and {reference.voxels.shape}: resample one"
+        )
+    names = read_names(card, table)
+    truth = harmonise(reference.voxels, names, card.structures)
+    found = segment(load_network(card), card, scan, modality)
+    return compare(found, truth, card.structures, scan.spacing, tolerance_mm)
+
+
+def read_names(card: Card, table: Path | None) -> dict[int, str]:
+    """Label -> structure name of the card, from a JSON table (ours or TotalSegmentator's names) or the card itself."""
+    if table is None:
+        return dict(enumerate(card.structures, start=1))
+    stored: Mapping[str, str] = json.loads(table.read_text(encoding="utf-8"))
+    renamed = {int(label): TOTALSEGMENTATOR_NAMES.get(name, name) for label, name in stored.items()}
+    return {label: name for label, name in renamed.items() if name in card.structures}
+
+
+def harmonise(
+    voxels: npt.NDArray[np.float32], names: Mapping[int, str], structures: Sequence[str]
+) -> npt.NDArray[np.uint8]:
+    """Reference labels with the card's numbers."""
+    lookup = np.zeros(int(max(voxels.max(), max(names, default=0))) + 1, np.uint8)
+    for label, name in names.items():
+        if name in structures:
+            lookup[label] = structures.index(name) + 1
+    return np.asarray(lookup[np.round(voxels).astype(np.intp).clip(0)])
+
+
+def segment(network: SharedNetwork, card: Card, scan: Scan, modality: str) -> npt.NDArray[np.uint8]:
+    """Labels of the card on the scan's own grid."""
+    grid = [max(1, round(n * s / t)) for n, s, t in zip(scan.voxels.shape, scan.spacing, card.spacing_mm, strict=True)]
+    volume = torch.from_numpy(scan.voxels)[None, None]
+    small = _resample(volume, grid)[0, 0]
+    image = standardise(small, modality)
+    logits = predict_logits(network, image, kind_code(modality), card.anatomy, window=card.window)
+    return _argmax_on(logits, scan.voxels.shape)
+
+
+def _resample(volume: Tensor, grid: Sequence[int]) -> Tensor:
+    """Averaged where the grid gets coarser (point sampling would alias), then trilinear."""
+    coarser = [min(n, g) for n, g in zip(volume.shape[2:], grid, strict=True)]
+    if any(g < 0.75 * n for n, g in zip(volume.shape[2:], coarser, strict=True)):
+        return nn.functional.interpolate(nn.functional.interpolate(volume, size=coarser, mode="area"), size=list(grid))
+    return nn.functional.interpolate(volume, size=list(grid), mode="trilinear", align_corners=False)
+
+
+def _argmax_on(logits: Tensor, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Class per voxel after trilinear interpolation of the logits, in slabs so that memory stays bounded."""
+    planes = nn.functional.interpolate(
+        logits.permute(2, 3, 0, 1).flatten(0, 1), size=shape[0], mode="linear", align_corners=False
+    )
+    rows, columns = logits.shape[2:]
+    labels = np.empty(tuple(shape), np.uint8)
+    for k in range(shape[0]):
+        plane = planes[..., k].reshape(rows, columns, -1).permute(2, 0, 1)[None]
+        fine = nn.functional.interpolate(plane, size=tuple(shape[1:]), mode="bilinear", align_corners=False)
+        labels[k] = fine[0].argmax(0).to(torch.uint8).numpy()
+    return labels
+
+
+def compare(
+    found: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.uint8],
+    structures: Sequence[str],
+    spacing: tuple[float, float, float],
+    tolerance_mm: float,
+) -> list[Agreement]:
+    """Agreement per structure that the reference contains."""
+    results = []
+    millilitres = float(np.prod(spacing)) / 1000
+    for label, name in enumerate(structures, start=1):
+        a, b = found == label, truth == label
+        if not b.any():
+            continue
+        dice = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+        surface, hd95 = surface_agreement(a, b, spacing, tolerance_mm)
+        results.append(Agreement(name, dice, surface, hd95, float(a.sum()) * millilitres, float(b.sum()) * millilitres))
+    return results
+
+
+def surface_agreement(
+    a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing: tuple[float, float, float], tolerance_mm: float
+) -> tuple[float, float]:
+    """Share of both surfaces within `tolerance_mm` of each other, and the 95th percentile of the distances in mm."""
+    if not a.any() or not b.any():
+        return 0.0, float("inf")
+    edges = [mask & ~ndimage.binary_erosion(mask, border_value=1) for mask in (a, b)]
+    if not (edges[0].any() and edges[1].any()):
+        return 0.0, float("inf")
+    there = ndimage.distance_transform_edt(~edges[1], sampling=spacing)[edges[0]]
+    back = ndimage.distance_transform_edt(~edges[0], sampling=spacing)[edges[1]]
+    both = np.concatenate([there, back])
+    return float((both <= tolerance_mm).mean()), float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def as_rows(results: Sequence[Agreement]) -> list[dict[str, Any]]:
+    """The results as plain rows for a table or JSON."""
+    return [asdict(result) | {"volume_error": result.volume_error} for result in results]
