@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code. In CI the same examples run every time, so
+# that a change is judged by what it changed; elsewhere new ones are tried on every run.
+settings.register_profile("everywhere", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "everywhere")
 
 TEST_DATA_VARIABLE = "DICOM_NODE_TEST_DATA"
 

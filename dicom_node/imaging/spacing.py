@@ -6,7 +6,8 @@ SliceThickness alone (slices may overlap or lie apart), nor SpacingBetweenSlices
 The rule
 --------
 Distances between neighbouring planes are grouped into *blocks*: at least three equal distances in a row. A block is a
-way of scanning that was kept up; a distance outside the blocks is judged against the blocks beside it.
+way of scanning that was kept up; a distance outside the blocks is judged against the blocks beside it that are not in
+doubt themselves.
 
 1. All distances equal: regular.
 2. A distance outside the blocks is *too wide* where it exceeds the wider block beside it by more than half of the
@@ -16,7 +17,9 @@ way of scanning that was kept up; a distance outside the blocks is judged agains
 3. A block whose distance is a whole multiple (2, 3, ...) of a finer block's looks the same as a series from which every
    second (third, ...) slice was lost. It is taken as true only where SliceThickness grows with it by at least half as
    much (2.5 mm slices every 2.5 mm, then 5 mm slices every 5 mm, as in head CT); otherwise slices are missing.
-4. Blocks of other ratios (2 mm, then 5 mm) cannot come from lost slices: uneven, processed on the true planes.
+4. A block whose distance is a whole multiple of a single distance outside the blocks is in doubt as well: every second
+   slice may have been lost but for that one place. No thickness settles it; slices are missing.
+5. Blocks of other ratios (2 mm, then 5 mm) cannot come from lost slices: uneven, processed on the true planes.
 
 In doubt the series is refused as a gap. What positions cannot show: slices missing at either end, and a
 series of which every second slice was lost from end to end.
@@ -74,17 +77,23 @@ def find_gaps(distances: FloatArray, thicknesses: Sequence[float | None]) -> lis
     """
     widths = np.diff(distances)
     blocks = _blocks(widths)
-    in_block = np.zeros(len(widths), dtype=bool)
+    singles = np.ones(len(widths), dtype=bool)
     for block in blocks:
-        in_block[block] = True
-    gaps = []
-    for index, width in enumerate(widths):
-        if in_block[index]:
-            continue
-        narrow, wide = _expected(widths, blocks, index)
-        if width > wide + TOO_WIDE * narrow:
-            gaps.append(Gap(index, float(width), wide))
-    return sorted([*gaps, *_doubtful_blocks(widths, blocks, thicknesses)], key=lambda gap: gap.below)
+        singles[block] = False
+    doubtful = {
+        gap.below: gap
+        for gap in (
+            *_blocks_beside_single_distances(widths, blocks, widths[singles]),
+            *_doubtful_blocks(widths, blocks, thicknesses),
+        )
+    }
+    solid = [block for block in blocks if block.start not in doubtful]
+    gaps = list(doubtful.values())
+    for index in np.flatnonzero(singles):
+        narrow, wide = _expected(widths, solid, int(index))
+        if widths[index] > wide + TOO_WIDE * narrow:
+            gaps.append(Gap(int(index), float(widths[index]), wide))
+    return sorted(gaps, key=lambda gap: gap.below)
 
 
 def same_spacing(first: float, second: float) -> bool:
@@ -128,6 +137,19 @@ def _doubtful_blocks(widths: FloatArray, blocks: list[slice], thicknesses: Seque
                 continue
             if not _thicker(thicknesses, block, finer, multiple):
                 gaps.append(Gap(block.start, width, fine))
+                break
+    return gaps
+
+
+def _blocks_beside_single_distances(widths: FloatArray, blocks: list[slice], singles: FloatArray) -> list[Gap]:
+    gaps = []
+    for block in blocks:
+        width = float(np.median(widths[block]))
+        for single in map(float, singles):
+            multiple = round(width / single)
+            rounding = multiple * 2 * SPACING_TOLERANCE_MM
+            if multiple >= 2 and abs(width - multiple * single) <= max(rounding, MULTIPLE_TOLERANCE * width):
+                gaps.append(Gap(block.start, width, single))
                 break
     return gaps
 

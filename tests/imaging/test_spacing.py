@@ -65,6 +65,11 @@ def test_slices_of_one_thickness_leave_a_double_distance_in_doubt() -> None:
     assert gaps_of([2.5] * 6 + [5] * 6, [2.5] * 13) == [(6, 1)]
 
 
+def test_every_second_slice_lost_but_for_one_place_is_seen() -> None:
+    """Slices 1, 3, 5 and 7 of ten: the four equal distances are no spacing, the last one is."""
+    assert gaps_of([2, 2, 2, 2, 1]) == [(0, 1)]
+
+
 @given(
     count=st.integers(4, 60),
     spacing=st.floats(0.4, 10.0),

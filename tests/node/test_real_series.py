@@ -24,7 +24,7 @@ def real_series(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     """Folders of the chest CT and the prostate MR by modality."""
     folder = tmp_path_factory.mktemp("real")
     with tarfile.open(test_data / "ct_thorax_LIDC-IDRI-0003" / "LIDC-IDRI-0003.tar.xz") as archive:
-        archive.extractall(folder / "CT", filter="data")
+        archive.extractall(folder / "CT", members=[member for member in archive if member.isfile()])
     with zipfile.ZipFile(test_data / "mr_prostate_QIN_ADC" / "pm-example-dcm.zip") as archive:
         archive.extractall(folder / "MR")
     return {modality: _keep_modality(folder / modality, modality) for modality in ("CT", "MR")}
