@@ -26,12 +26,16 @@ from dicom_node.durable_file import make_directory_durably, write_durably
 from dicom_node.errors import InputRefused, SettingsError, StorageFull, UsageError
 from dicom_node.logs import get_logger
 from dicom_node.settings import Settings
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, instance_path
+from dicom_node.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+    instance_path,
+)
 
 log = get_logger("archive")
 
-VERIFICATION: Final = "1.2.840.10008.1.1"
-STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 _LEVELS: Final = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 _KEYWORDS: Final = (

@@ -8,11 +8,9 @@ from pydicom.uid import UID
 
 from dicom_node import __version__
 from dicom_node.deliver.echo import RESULT_CLASSES
-from dicom_node.receive.listener import IMAGE_CLASSES, MAXIMUM_PDU, TRANSFER_SYNTAXES, VERIFICATION
+from dicom_node.receive.listener import IMAGE_CLASSES, MAXIMUM_PDU, TRANSFER_SYNTAXES
 from dicom_node.settings import Settings
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, STUDY_ROOT_FIND, VERIFICATION
 
 
 def conformance_statement(settings: Settings) -> str:

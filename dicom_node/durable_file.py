@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,6 +42,12 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
             raise StorageFull(f"no room to write {path.name}: {error.strerror}; free space and retry") from error
         raise
     fsync_directory(path.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_directory_durably(path: Path) -> None:

@@ -11,6 +11,9 @@ IMPLEMENTATION_CLASS_UID = "2.25.137962408615173404521927306841153280642"
 """Which implementation wrote a file or speaks on an association (PS3.7 D.3.3.2)."""
 IMPLEMENTATION_VERSION_NAME = "DICOM_NODE"
 
+VERIFICATION = "1.2.840.10008.1.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pydicom import Dataset
 
 from dicom_node.anatomy import load_profiles
+from dicom_node.durable_file import file_sha256
 from dicom_node.errors import InputRefused, SeriesRefused, SettingsError
 from dicom_node.imaging.instances import find_instances, read_dataset
 from dicom_node.imaging.label_volume import LabelVolume
@@ -175,7 +176,7 @@ def _described(path: Path) -> dict[str, str]:
     return {
         "kind": str(dataset.Modality),
         "path": str(path.absolute()),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_sha256(path),
         "sop_instance_uid": str(dataset.SOPInstanceUID),
         "sop_class_uid": str(dataset.SOPClassUID),
     }
@@ -184,7 +185,7 @@ def _described(path: Path) -> dict[str, str]:
 def is_unchanged(result: Mapping[str, str]) -> bool:
     """Whether a result file, as :meth:`CaseWork.encode` noted it, is still what was written."""
     path = Path(result["path"])
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == result["sha256"]
+    return path.is_file() and file_sha256(path) == result["sha256"]
 
 
 def read_headers(paths: Sequence[Path]) -> list[Dataset]:

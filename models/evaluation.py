@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -182,8 +181,3 @@ def surface_agreement(
     back = ndimage.distance_transform_edt(~edges[0], sampling=spacing)[edges[1]]
     both = np.concatenate([there, back])
     return float((both <= tolerance_mm).mean()), float(max(np.percentile(there, 95), np.percentile(back, 95)))
-
-
-def as_rows(results: Sequence[Agreement]) -> list[dict[str, Any]]:
-    """The results as plain rows for a table or JSON."""
-    return [asdict(result) | {"volume_error": result.volume_error} for result in results]

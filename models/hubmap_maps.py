@@ -29,9 +29,8 @@ from models.label_maps import (
     pad_axial,
 )
 from models.tissues import IGNORED, UNSETTLED, Tissue, structure_label
-from models.torso_maps import ball_2d, refine_tissues
+from models.torso_maps import SPACING, ball_2d, refine_tissues
 
-SPACING = 2.0
 _ORGANS: dict[str, tuple[Tissue, str | None]] = {
     "liver": (Tissue.LIVER, "Liver"),
     "portal_and_hepatic_vessels": (Tissue.HEPATIC_VESSEL, "Liver"),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull, Delaunay, QhullError
 
-from models.tissues import IGNORED, STRUCTURES, Tissue, structure_label
+from models.tissues import STRUCTURES, Tissue, structure_label
 
 IntVolume = npt.NDArray[np.int16]
 """Source labels (k, j, i)."""
@@ -168,9 +168,3 @@ def read_nrrd(path: Path) -> IntVolume:
     """Voxels (i, j, k) as stored."""
     volume, _ = nrrd.read(str(path))
     return np.asarray(volume, np.int16)
-
-
-def ignore_border(label: npt.NDArray[np.int8], slices: int) -> None:
-    """Ignore the last slices at both ends, where a map's structures are cut."""
-    label[:slices] = IGNORED
-    label[-slices:] = IGNORED

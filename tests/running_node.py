@@ -19,16 +19,10 @@ from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.settings import DestinationTable, Settings, load_settings
+from tests.peers import free_port
 
 READY_SECONDS = 90.0
 SENDER = "SCANNER"
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_config(folder: Path, *, extra: str = "", quiet_seconds: float = 1.0) -> Path:

@@ -15,9 +15,8 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.errors import DeliveryFailed, DeliveryRefused
 from dicom_node.settings import DestinationTable
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 
-VERIFICATION = "1.2.840.10008.1.1"
 _CONNECT_SECONDS = 10.0
 _REJECTED_PERMANENT = 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
@@ -14,8 +13,8 @@ from dicom_node.deliver.association import accepted_syntaxes, open_association
 from dicom_node.deliver.sender import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from dicom_node.errors import DeliveryFailed
 from dicom_node.settings import DestinationTable
+from dicom_node.uids import STUDY_ROOT_FIND
 
-STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 _PENDING = frozenset({0xFF00, 0xFF01})
 
 

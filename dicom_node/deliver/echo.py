@@ -7,11 +7,11 @@ from typing import Final
 
 from pynetdicom.presentation import build_context
 
-from dicom_node.deliver.association import VERIFICATION, accepted_syntaxes, open_association
-from dicom_node.deliver.confirmation import STUDY_ROOT_FIND
+from dicom_node.deliver.association import accepted_syntaxes, open_association
 from dicom_node.deliver.sender import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from dicom_node.errors import DeliveryFailed
 from dicom_node.settings import DestinationTable
+from dicom_node.uids import STUDY_ROOT_FIND, VERIFICATION
 
 RESULT_CLASSES: Final = (
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation

@@ -38,11 +38,10 @@ from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.settings import Settings
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION, is_uid
 
 log = get_logger("receive")
 
-VERIFICATION: Final = "1.2.840.10008.1.1"
 IMAGE_CLASSES: Final = (
     "1.2.840.10008.5.1.4.1.1.2",  # CT Image
     "1.2.840.10008.5.1.4.1.1.4",  # MR Image

@@ -13,6 +13,7 @@ from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from dicom_node.anatomy import Profile, Structure, load_profiles
+from dicom_node.durable_file import file_sha256
 from dicom_node.errors import InputRefused, UsageError
 from dicom_node.imaging.instances import read_dataset
 from dicom_node.imaging.label_file import read_label_file, write_label_file
@@ -162,9 +163,9 @@ def _labels_for(volume: Volume, labels_path: Path, table: StructureTable) -> tup
 def _provenance(volume: Volume, labels_path: Path, structures_toml: Path, table: StructureTable) -> Provenance:
     """Who made the labels; the case is the series and the two files, its time that of the label map."""
     digest = hashlib.sha256("\n".join(sorted({source.sop_instance_uid for source in volume.sources})).encode())
-    labels_sha256 = _sha256(labels_path)
+    labels_sha256 = file_sha256(labels_path)
     digest.update(labels_sha256.encode())
-    digest.update(_sha256(structures_toml).encode())
+    digest.update(file_sha256(structures_toml).encode())
     created = datetime.fromtimestamp(int(labels_path.stat().st_mtime))  # noqa: DTZ006 - DICOM dates are local
     digest.update(created.isoformat().encode())  # it is written into the objects: one UID, one content
     return Provenance(
@@ -187,8 +188,3 @@ def _require_same_frame(dataset: Dataset, plan: SeriesPlan) -> None:
             "series; give the series it was made from",
             SeriesInstanceUID=plan.series_instance_uid,
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

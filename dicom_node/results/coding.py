@@ -83,11 +83,6 @@ def structure_of(name: str, parent: Dataset, type_keyword: str, color: tuple[int
     )
 
 
-def cielab(color: tuple[int, int, int]) -> list[int]:
-    """RecommendedDisplayCIELabValue of an sRGB colour: three unsigned 16-bit integers (PS3.3 C.10.7.1.1)."""
-    return [int(value) for value in CIELabColor.from_rgb(*color).value]
-
-
 def srgb(encoded: Sequence[int]) -> tuple[int, int, int]:
     """The sRGB colour of a RecommendedDisplayCIELabValue, the nearest where it lies outside sRGB."""
     red, green, blue = CIELabColor.from_dicom_value([int(value) for value in encoded]).to_rgb()

@@ -22,7 +22,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.anatomy import load_anatomy
-from dicom_node.durable_file import write_durably
+from dicom_node.durable_file import file_sha256, write_durably
 from dicom_node.errors import SegmentationFailed
 from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
@@ -32,7 +32,6 @@ from dicom_node.segment.segmentation import Segmentation
 VOLUME_FILE = "volume.json"
 SEGMENTATION_FILE = "segmentation.json"
 _VOXELS, _HEADER, _LABELS = "voxels.npy", "header.dcm", "labels.npy"
-_CHUNK = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -195,15 +194,12 @@ def _read_document(stored: StoredFolder | Path, name: str) -> tuple[Path, dict[s
 
 
 def _check(path: Path, sha256: str) -> None:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        found = file_sha256(path)
     except FileNotFoundError as error:
         raise SegmentationFailed(f"{path} is missing") from error
-    if digest.hexdigest() != sha256:
-        raise SegmentationFailed(f"{path} is not what was written: expected SHA-256 {sha256}, got {digest.hexdigest()}")
+    if found != sha256:
+        raise SegmentationFailed(f"{path} is not what was written: expected SHA-256 {sha256}, got {found}")
 
 
 def _encode_header(volume: Volume) -> bytes:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -48,7 +47,6 @@ class Segmenter:
 
     def __init__(self, device: str | None = None, *, load: LoadNetwork = load_network) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.precision = choose_precision(self.device)
         self._load = load
         self._networks: dict[str, SharedNetwork] = {}
 
@@ -112,25 +110,12 @@ class Segmenter:
                 kind_code(modality, device=self.device),
                 card.anatomy,
                 window=card.window,
-                precision=self.precision,
             )
         except torch.OutOfMemoryError as error:
             raise SegmentationFailed(f"out of memory on {self.device} for a grid of {tuple(image.shape)}") from error
         if not torch.isfinite(scores).all():
             raise SegmentationFailed(f"the network gave scores that are not finite for a {modality} volume")
         return scores.float().cpu()
-
-
-def choose_precision(device: torch.device) -> str:
-    """The precision to run in: "bf16" where the hardware multiplies it, else "fp32".
-
-    Decided by what the hardware is and not by a measurement: a case done twice on a machine gives the same labels.
-    """
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(encoding="ascii", errors="replace").split()) if flags.is_file() else set()
-    return "bf16" if words & {"avx512_bf16", "amx_bf16"} else "fp32"
 
 
 def network_image(volume: Volume, card: Card) -> tuple[Tensor, Geometry]:

@@ -78,7 +78,9 @@ class CaseRun:
             return {"ok": False}
         except Exception as error:  # noqa: BLE001 - whatever a case raises ends in a state a person sees; the node stays up
             _log.exception("unexpected error", case=case_id[:12], step=name)
-            self.give_up(case, f"{name} failed unexpectedly: {type(error).__name__}: {error}", retryable=True)
+            self.give_up(
+                case, f"{name} failed unexpectedly ({type(error).__name__}); the log says where", retryable=True
+            )
             return {"ok": False}
         self._cases.note_seconds(case_id, name, self._clock() - started)
         self._cases.note_outputs(case_id, outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.evaluation import TOTALSEGMENTATOR_NAMES
 from tests.segment.nifti_series import read_lps, write_ct_series
 
 pytestmark = pytest.mark.slow
-
-PARTS = {
-    "Liver": ("liver",),
-    "Spleen": ("spleen",),
-    "Kidney_L": ("kidney_left",),
-    "Kidney_R": ("kidney_right",),
-    "Gallbladder": ("gallbladder",),
-    "Pancreas": ("pancreas",),
-    "Stomach": ("stomach",),
-    "A_Aorta": ("aorta",),
-    "V_Venacava_I": ("inferior_vena_cava",),
-    "Bladder": ("urinary_bladder",),
-    "Lung_L": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
-    "Lung_R": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
-    "Heart": (
-        "heart_myocardium",
-        "heart_atrium_left",
-        "heart_ventricle_left",
-        "heart_atrium_right",
-        "heart_ventricle_right",
-    ),
-    "Spine": tuple(
-        f"vertebrae_{level}" for level in [*(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6))]
-    ),
-    "Sacrum": ("sacrum",),
-    "Pelvis_L": ("hip_left",),
-    "Pelvis_R": ("hip_right",),
-    "Femur_L": ("femur_left",),
-    "Femur_R": ("femur_right",),
-    "Iliopsoas_L": ("iliopsoas_left",),
-    "Iliopsoas_R": ("iliopsoas_right",),
-    "ErectorSpinae_L": ("autochthon_left",),
-    "ErectorSpinae_R": ("autochthon_right",),
-    "Gluteal_L": ("gluteus_maximus_left", "gluteus_medius_left", "gluteus_minimus_left"),
-    "Gluteal_R": ("gluteus_maximus_right", "gluteus_medius_right", "gluteus_minimus_right"),
-}
-"""Structure -> names of the reference's labels. The reference's vertebrae are without discs."""
 
 
 def command(*arguments: str | Path) -> Any:
@@ -80,10 +45,12 @@ def test_a_real_ct_that_trained_nothing(kind: str, test_data: Path, tmp_path: Pa
     reference, _, _ = read_lps(source / "example_seg_full_v1.nii.gz")
     names = {name: int(label) for label, name in json.loads((source / "labels_total_v1.json").read_text()).items()}
     label_of = {name: int(label) for label, name in decoded["structures"].items()}
-    scores = {
-        name: dice(labels == label_of.get(name, -1), np.isin(reference, [names[part] for part in parts]))
-        for name, parts in PARTS.items()
-    }
+    parts: dict[str, list[int]] = defaultdict(list)
+    for name, label in names.items():
+        if name in TOTALSEGMENTATOR_NAMES:
+            parts[TOTALSEGMENTATOR_NAMES[name]].append(label)
+    truth = {name: np.isin(reference, labels_of) for name, labels_of in parts.items()}
+    scores = {name: dice(labels == label_of.get(name, -1), mask) for name, mask in sorted(truth.items()) if mask.any()}
     print(f"\n{kind}: seconds {outcome['seconds']}")
     for name, score in scores.items():
         print(f"  {name:16s} Dice {score:.3f}  confidence {outcome['confidence'].get(name, 0.0):.3f}")
