@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_node.anatomy import load_anatomy
 from dicom_node.durable_file import file_sha256, write_durably
 from dicom_node.errors import SegmentationFailed
+from dicom_node.imaging.certainty import Certainty
 from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
@@ -31,7 +32,9 @@ from dicom_node.segment.segmentation import Segmentation
 
 VOLUME_FILE = "volume.json"
 SEGMENTATION_FILE = "segmentation.json"
-_VOXELS, _HEADER, _LABELS = "voxels.npy", "header.dcm", "labels.npy"
+SEGMENTATION_ARRAYS = ("labels", "winner", "runner_up")
+"""Arrays of a stored segmentation: ``labels.npy``, and the certainty's two where it is known."""
+_VOXELS, _HEADER = "voxels.npy", "header.dcm"
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,10 @@ def load_volume(stored: StoredFolder | Path) -> Volume:
     Raises:
         SegmentationFailed: The folder is unfinished or was changed; loading the series again makes it anew.
     """
-    folder, document = _read_document(stored, VOLUME_FILE)
+    folder, document = read_document(stored, VOLUME_FILE)
     if isinstance(stored, StoredFolder):
-        _check(folder / _VOXELS, document["voxels_sha256"])
-        _check(folder / _HEADER, document["header_sha256"])
+        check_file(folder / _VOXELS, document["voxels_sha256"])
+        check_file(folder / _HEADER, document["header_sha256"])
     return Volume(
         voxels=np.load(folder / _VOXELS, mmap_mode="r", allow_pickle=False),
         geometry=_geometry(document["geometry"]),
@@ -97,10 +100,13 @@ def load_volume(stored: StoredFolder | Path) -> Volume:
 
 
 def save_segmentation(segmentation: Segmentation, folder: Path) -> StoredFolder:
-    """Store a segmentation durably; see :func:`save_volume`."""
+    """Store a segmentation durably; see :func:`save_volume`. Overlays are not stored."""
     labels = segmentation.label_volume
+    arrays: dict[str, npt.NDArray[Any]] = {"labels": labels.labels}
+    if labels.certainty is not None:
+        arrays |= {"winner": labels.certainty.winner, "runner_up": labels.certainty.runner_up}
     document = {
-        "labels_sha256": _write_array(folder / _LABELS, labels.labels),
+        **{f"{name}_sha256": _write_array(folder / f"{name}.npy", array) for name, array in arrays.items()},
         "geometry": _geometry_document(labels.geometry),
         "structures": {str(label): structure.name for label, structure in labels.structures.items()},
         "confidence": segmentation.confidence,
@@ -113,16 +119,31 @@ def save_segmentation(segmentation: Segmentation, folder: Path) -> StoredFolder:
 
 
 def load_segmentation(stored: StoredFolder | Path) -> Segmentation:
-    """A stored segmentation; its labels are mapped, not read. Arguments and errors as for :func:`load_volume`."""
-    folder, document = _read_document(stored, SEGMENTATION_FILE)
-    if isinstance(stored, StoredFolder):
-        _check(folder / _LABELS, document["labels_sha256"])
+    """A stored segmentation; its arrays are mapped, not read. Arguments and errors as for :func:`load_volume`."""
+    folder, document = read_document(stored, SEGMENTATION_FILE)
+    arrays = {}
+    for name, sha256 in array_hashes(document).items():
+        if isinstance(stored, StoredFolder):
+            check_file(folder / f"{name}.npy", sha256)
+        arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    return described_segmentation(document, arrays)
+
+
+def array_hashes(document: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the ``.npy`` of each array that a segmentation's document names."""
+    keys = {name: f"{name}_sha256" for name in SEGMENTATION_ARRAYS}
+    return {name: document[key] for name, key in keys.items() if key in document}
+
+
+def described_segmentation(document: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Segmentation:
+    """The segmentation that a document and its arrays describe."""
     anatomy = load_anatomy()
     return Segmentation(
         label_volume=LabelVolume(
-            labels=np.load(folder / _LABELS, mmap_mode="r", allow_pickle=False),
+            labels=arrays["labels"],
             geometry=_geometry(document["geometry"]),
             structures={int(label): anatomy[name] for label, name in document["structures"].items()},
+            certainty=Certainty(arrays["winner"], arrays["runner_up"]) if "winner" in arrays else None,
         ),
         confidence=document["confidence"],
         seconds=document["seconds"],
@@ -181,7 +202,12 @@ def _write_document(path: Path, document: dict[str, Any]) -> str:
     return _write_bytes(path, json.dumps(document, allow_nan=False).encode("utf-8"))
 
 
-def _read_document(stored: StoredFolder | Path, name: str) -> tuple[Path, dict[str, Any]]:
+def read_document(stored: StoredFolder | Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """The folder and its document, checked where its SHA-256 is known.
+
+    Raises:
+        SegmentationFailed: There is none, or not this one.
+    """
     folder = stored.folder if isinstance(stored, StoredFolder) else stored
     try:
         content = (folder / name).read_bytes()
@@ -193,7 +219,12 @@ def _read_document(stored: StoredFolder | Path, name: str) -> tuple[Path, dict[s
     return folder, document
 
 
-def _check(path: Path, sha256: str) -> None:
+def check_file(path: Path, sha256: str) -> None:
+    """Compare a file with its SHA-256.
+
+    Raises:
+        SegmentationFailed: It is missing or another.
+    """
     try:
         found = file_sha256(path)
     except FileNotFoundError as error:

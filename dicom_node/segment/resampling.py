@@ -2,13 +2,13 @@
 
 Forward, a source is averaged down to about the grid's resolution and sampled trilinearly; oblique, tilted and unevenly
 spaced stacks keep their own planes throughout (:class:`~dicom_node.imaging.geometry.Geometry`). Back, the class scores
-of the grid are interpolated at every source voxel and the best class is taken. Both go slab by slab: apart from the
-result, memory does not grow with the source.
+of the grid are interpolated at every source voxel and the best class is taken (:mod:`dicom_node.segment.cells`). Both
+go slab by slab: apart from the result, memory does not grow with the source.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dicom_node.imaging.certainty import CERTAIN, Certainty
 from dicom_node.imaging.geometry import FloatArray, Geometry
+from dicom_node.segment.bordering import beside_border, keep_off_centres
+from dicom_node.segment.cells import Cells
 from dicom_node.segment.grids import slice_half_widths
 
 Voxels = npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -26,10 +29,6 @@ GRID_POINTS = 500_000
 """Points of a grid that are sampled at once."""
 SLAB_POINTS = 2_000_000
 """Source voxels that are labelled at once."""
-SCORED_POINTS = 131_072
-"""Points whose class scores are held at once."""
-_MIXED = 255
-_CORNERS = tuple(itertools.product((0, 1), repeat=3))
 _EDGE_MM = 1e-3
 
 
@@ -104,98 +103,56 @@ def to_source(scores: Tensor, grid: Geometry, source: Geometry) -> npt.NDArray[n
     Returns:
         (k, j, i) labels on the source's slices; 0 where the grid does not reach.
     """
-    if scores.shape[0] >= _MIXED or tuple(scores.shape[1:]) != grid.shape:
-        raise ValueError(f"expected up to 254 classes on {grid.shape}, got scores of shape {tuple(scores.shape)}")
-    cells = _Cells(scores)
+    cells = Cells(scores)
     labels = np.zeros(source.shape, dtype=np.uint8)
+    for part, where, inside in _slabs(cells, grid, source):
+        labels[part] = torch.where(inside, cells.labels_at(where), 0).numpy()
+    return labels
+
+
+def to_source_with_certainty(
+    scores: Tensor, grid: Geometry, source: Geometry
+) -> tuple[npt.NDArray[np.uint8], Certainty]:
+    """Labels as :func:`to_source` gives them, and how sure they are near borders.
+
+    Certainty is worked out where a border of a contour can run: at voxels with another label among their eight
+    neighbours on the slice, and in every cell of the grid whose corners disagree. Elsewhere it is CERTAIN, and so it is
+    where the grid does not reach.
+    """
+    cells = Cells(scores)
+    labels, runner_up = np.zeros(source.shape, dtype=np.uint8), np.zeros(source.shape, dtype=np.uint8)
+    winner = np.full(source.shape, CERTAIN, dtype=np.uint8)
+    for part, where, inside in _slabs(cells, grid, source):
+        ranking, mixed = cells.ranking_at(where)
+        labels[part] = torch.where(inside, ranking.best, 0).numpy()
+        winner[part] = torch.where(inside, ranking.winner, CERTAIN).numpy()
+        runner_up[part] = torch.where(inside, ranking.runner_up, 0).numpy()
+        border = beside_border(labels[part])
+        rest = border & (inside & ~mixed).numpy()
+        missing = cells.ranking_of(labels[part][rest], where[:, torch.from_numpy(rest)])
+        winner[part][rest], runner_up[part][rest] = missing.winner.numpy(), missing.runner_up.numpy()
+        keep_off_centres(labels[part], winner[part], runner_up[part], border)
+    return labels, Certainty(winner, runner_up)
+
+
+def _slabs(
+    cells: Cells, grid: Geometry, source: Geometry
+) -> Iterator[tuple[tuple[slice, slice, slice], Tensor, Tensor]]:
+    """Parts of a source that together hold every voxel that can have a label and that voxel's neighbours on the slice.
+
+    Yields:
+        The part; fractional grid indices (3, k, j, i) of its voxels; whether the grid covers them (k, j, i).
+    """
+    if cells.shape != grid.shape:
+        raise ValueError(f"expected scores on {grid.shape}, got them on {cells.shape}")
     corners = cells.foreground_corners(grid)
     step = max(1, SLAB_POINTS // (source.rows * source.columns))
     for first in range(0, source.shape[0], step):
         last = min(first + step, source.shape[0])
         rows, columns = _window(source, corners, first, last)
         if len(rows) and len(columns):
-            where, inside = _grid_indices(grid, source, range(first, last), rows, columns)
-            found = torch.where(inside, cells.labels_at(where), 0).numpy()
-            labels[first:last, rows.start : rows.stop, columns.start : columns.stop] = found
-    return labels
-
-
-class _Cells:
-    """Class scores of a grid, ready to be asked for the best class between grid points."""
-
-    def __init__(self, scores: Tensor) -> None:
-        self._winner = scores.argmax(0).to(torch.uint8)
-        self._size = torch.tensor(self._winner.shape)
-        self._labels = self._agreed()
-        needed = self._needed()
-        self._row = torch.cumsum(needed.flatten(), 0).reshape(needed.shape) - 1
-        self._table = scores[:, needed].T.contiguous().float()
-
-    def foreground_corners(self, grid: Geometry) -> FloatArray:
-        """(8, 3) patient_mm of a box that holds every voxel that can have a label; (0, 3) where there is none."""
-        foreground = torch.nonzero(self._winner)
-        if not len(foreground):
-            return np.empty((0, 3))
-        ends = np.stack([foreground.amin(0).numpy() - 1.0, foreground.amax(0).numpy() + 1.0])
-        return grid.index_to_patient(np.array([[ends[c, axis] for axis, c in enumerate(step)] for step in _CORNERS]))
-
-    def _agreed(self) -> Tensor:
-        """(k', j', i') the class on which the corners of each cell agree, else _MIXED."""
-        first = self._corner(self._winner, (0, 0, 0))
-        agree = torch.ones_like(first, dtype=torch.bool)
-        for step in _CORNERS:
-            agree &= self._corner(self._winner, step) == first
-        return torch.where(agree, first, _MIXED)
-
-    def _needed(self) -> Tensor:
-        """(k, j, i) the grid points at corners of mixed cells."""
-        needed = torch.zeros(self._winner.shape, dtype=torch.bool)
-        mixed = self._labels == _MIXED
-        for step in _CORNERS:
-            self._corner(needed, step).logical_or_(mixed)
-        return needed
-
-    @staticmethod
-    def _corner(array: Tensor, step: tuple[int, ...]) -> Tensor:
-        """A view of one corner of every cell; a grid of one point along an axis has one cell there."""
-        for axis, (offset, n) in enumerate(zip(step, array.shape, strict=True)):
-            array = array.narrow(axis, offset if n > 1 else 0, max(n - 1, 1))
-        return array
-
-    def labels_at(self, where: Tensor) -> Tensor:
-        """(...) uint8 labels at fractional grid indices (3, ...), which are clamped to the grid."""
-        cell = torch.empty(where.shape, dtype=torch.int64)
-        for axis in range(3):
-            where[axis].clamp_(0, int(self._size[axis]) - 1)
-            cell[axis] = where[axis].floor().clamp_(max=max(int(self._size[axis]) - 2, 0))
-        _, rows, columns = self._labels.shape
-        labels = self._labels.flatten()[(cell[0] * rows + cell[1]) * columns + cell[2]]
-        mixed = labels == _MIXED
-        labels[mixed] = self._interpolated(where[:, mixed], cell[:, mixed])
-        return labels
-
-    def _interpolated(self, where: Tensor, cell: Tensor) -> Tensor:
-        """(N,) best class at points (3, N) within cells (3, N)."""
-        best = torch.empty(where.shape[1], dtype=torch.uint8)
-        for first in range(0, where.shape[1], SCORED_POINTS):
-            part = slice(first, first + SCORED_POINTS)
-            fraction = where[:, part] - cell[:, part]
-            rows, weights = self._corners(fraction, cell[:, part])
-            scores = functional.embedding_bag(rows, self._table, per_sample_weights=weights, mode="sum")
-            best[part] = scores.argmax(1).to(torch.uint8)
-        return best
-
-    def _corners(self, fraction: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 8) rows of the table and their weights."""
-        _, rows, columns = self._winner.shape
-        index, weight = [], []
-        for step in _CORNERS:
-            offset = [up if n > 1 else 0 for up, n in zip(step, self._winner.shape, strict=True)]
-            k, j, i = (cell[axis] + offset[axis] for axis in range(3))
-            index.append(self._row.flatten()[(k * rows + j) * columns + i])
-            part = [fraction[axis] if up else 1 - fraction[axis] for axis, up in enumerate(step)]
-            weight.append(part[0] * part[1] * part[2])
-        return torch.stack(index, 1), torch.stack(weight, 1)
+            part = (slice(first, last), slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+            yield part, *_grid_indices(grid, source, range(first, last), rows, columns)
 
 
 def _average(
@@ -256,7 +213,8 @@ def _window(source: Geometry, corners: FloatArray, first: int, last: int) -> tup
 
 
 def _whole(indices: FloatArray, size: int) -> range:
-    return range(max(0, int(np.floor(indices.min()))), min(size, int(np.ceil(indices.max())) + 1))
+    """The indices within a range and one more on either side: neighbours of what is there lie on a border too."""
+    return range(max(0, int(np.floor(indices.min())) - 1), min(size, int(np.ceil(indices.max())) + 2))
 
 
 def _grid_indices(

@@ -18,7 +18,7 @@ from dicom_node.imaging.volume import Volume
 from dicom_node.segment.body import body_box
 from dicom_node.segment.cleaning import clean, silence_absent
 from dicom_node.segment.grids import covering_grid, crop
-from dicom_node.segment.resampling import to_grid, to_source
+from dicom_node.segment.resampling import to_grid, to_source_with_certainty
 from dicom_node.segment.segmentation import Segmentation
 from models.card import Card, load_card
 from models.inference import load_network, predict_logits, standardise
@@ -81,7 +81,8 @@ class Segmenter:
             silence_absent(scores)
             confidence = _confidence(scores, card)
         with _timed(seconds, "label"):
-            labels = LabelVolume(to_source(scores, grid, volume.geometry), volume.geometry, structures)
+            found, certainty = to_source_with_certainty(scores, grid, volume.geometry)
+            labels = LabelVolume(found, volume.geometry, structures, certainty)
         return Segmentation(
             label_volume=labels,
             confidence={structure.name: confidence[structure.name] for _, structure in labels.present()},

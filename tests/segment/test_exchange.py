@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import SegmentationFailed
+from dicom_node.imaging.certainty import Certainty
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
 from dicom_node.segment.exchange import (
@@ -28,7 +29,8 @@ from dicom_node.segment.segmentation import Segmentation
 def segmentation_of(volume: Volume) -> Segmentation:
     labels = np.random.default_rng(0).integers(0, 3, volume.voxels.shape).astype(np.uint8)
     anatomy = load_anatomy()
-    label_volume = LabelVolume(labels, volume.geometry, {1: anatomy["Liver"], 2: anatomy["Spleen"]})
+    certainty = Certainty(np.where(labels, 200, 255).astype(np.uint8), (labels + 1) % 3)
+    label_volume = LabelVolume(labels, volume.geometry, {1: anatomy["Liver"], 2: anatomy["Spleen"]}, certainty)
     return Segmentation(label_volume, {"Liver": 0.93}, {"network": 1.5}, "torso", "1", "ab" * 32)
 
 
@@ -69,8 +71,22 @@ def test_a_segmentation_comes_back_as_it_was(volume: Volume, tmp_path: Path) -> 
     original = segmentation_of(volume)
     loaded = load_segmentation(save_segmentation(original, tmp_path))
     np.testing.assert_array_equal(loaded.label_volume.labels, original.label_volume.labels)
+    certainty, expected = loaded.label_volume.certainty, original.label_volume.certainty
+    assert certainty is not None
+    assert expected is not None
+    np.testing.assert_array_equal(certainty.winner, expected.winner)
+    np.testing.assert_array_equal(certainty.runner_up, expected.runner_up)
+    assert isinstance(certainty.winner, np.memmap)
     assert loaded.label_volume.structures == original.label_volume.structures
     assert replace(loaded, label_volume=original.label_volume) == original
+
+
+def test_what_knows_no_certainty_comes_back_without(volume: Volume, tmp_path: Path) -> None:
+    original = segmentation_of(volume)
+    original = replace(original, label_volume=replace(original.label_volume, certainty=None))
+    stored = save_segmentation(original, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.npy", "segmentation.json"}
+    assert load_segmentation(stored).label_volume.certainty is None
 
 
 def test_an_unfinished_folder_is_refused(volume: Volume, tmp_path: Path) -> None:
@@ -90,9 +106,10 @@ def test_a_changed_byte_is_noticed(volume: Volume, tmp_path: Path, name: str) ->
         load_volume(stored)
 
 
-def test_a_missing_array_is_noticed(volume: Volume, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["labels.npy", "winner.npy", "runner_up.npy"])
+def test_a_missing_array_is_noticed(volume: Volume, tmp_path: Path, name: str) -> None:
     stored = save_segmentation(segmentation_of(volume), tmp_path)
-    (tmp_path / "labels.npy").unlink()
+    (tmp_path / name).unlink()
     with pytest.raises(SegmentationFailed, match="is missing"):
         load_segmentation(stored)
 
@@ -111,7 +128,7 @@ def test_nothing_pickled_is_read(volume: Volume, tmp_path: Path) -> None:
 
 def test_the_parents_side_never_loads_torch() -> None:
     code = (
-        "import sys, dicom_node.segment.exchange, dicom_node.segment.inference_process;"
+        "import sys, dicom_node.segment.compression, dicom_node.segment.inference_process;"
         "sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

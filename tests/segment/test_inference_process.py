@@ -65,6 +65,10 @@ def test_it_answers_as_the_segmenter_does_and_stays_resident(
     here = Segmenter("cpu").segment(volume, str(tiny_card))
     there = load_segmentation(reply.segmentation)
     assert np.mean(there.label_volume.labels != here.label_volume.labels) < 1e-3  # another number of threads
+    assert there.label_volume.certainty is not None
+    assert here.label_volume.certainty is not None
+    difference = there.label_volume.certainty.winner.astype(int) - here.label_volume.certainty.winner
+    assert np.mean(np.abs(difference) > 2) < 1e-3
     assert there.confidence == pytest.approx(here.confidence, abs=2e-3)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from dicom_node.imaging.geometry import FloatArray, Geometry
-from dicom_node.segment import resampling
+from dicom_node.segment import cells, resampling
 from dicom_node.segment.grids import axis_aligned, covering_grid, crop
 from dicom_node.segment.resampling import averaging_factors, to_grid, to_source
 from tests.phantoms import PhantomSpec, geometry_of
@@ -172,7 +172,7 @@ def test_small_slabs_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = to_grid(voxels, source, grid, outside=0.0), to_source(scores, grid, source)
     monkeypatch.setattr(resampling, "GRID_POINTS", 100)
     monkeypatch.setattr(resampling, "SLAB_POINTS", 100)
-    monkeypatch.setattr(resampling, "SCORED_POINTS", 7)
+    monkeypatch.setattr(cells, "SCORED_POINTS", 7)
     np.testing.assert_array_equal(to_grid(voxels, source, grid, outside=0.0), whole[0])
     np.testing.assert_array_equal(to_source(scores, grid, source), whole[1])
 
@@ -190,5 +190,7 @@ def test_a_memory_mapped_source_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_scores_of_another_grid_are_refused() -> None:
     source = geometry(np.eye(3), np.arange(4) * 3.0)
-    with pytest.raises(ValueError, match="expected up to 254 classes"):
+    with pytest.raises(ValueError, match="expected scores on"):
         to_source(torch.zeros((3, 2, 2, 2)), covering_grid(source, (3.0, 3.0, 3.0)), source)
+    with pytest.raises(ValueError, match="expected up to 254 classes"):
+        to_source(torch.zeros((255, 2, 2, 2)), covering_grid(source, (3.0, 3.0, 3.0)), source)

@@ -13,6 +13,7 @@ from torch import Tensor
 from dicom_node.errors import InputRefused, SegmentationFailed, SettingsError
 from dicom_node.imaging.volume import Volume
 from dicom_node.segment import segmenter as segmenter_module
+from dicom_node.segment.bordering import beside_border
 from dicom_node.segment.segmenter import Segmenter, network_image
 from models.card import Card, load_card
 from models.network import NetworkShape, SharedNetwork
@@ -99,6 +100,15 @@ def test_confidence_is_the_mean_probability_of_what_was_found(volume: Volume, ti
     bright = standardise(image, "CT")
     expected = torch.sigmoid(bright[bright > 0]).mean()
     assert found.confidence["Liver"] == pytest.approx(float(expected), abs=0.01)
+
+
+def test_the_networks_certainty_comes_with_the_labels(volume: Volume, tiny_card: Path) -> None:
+    segmenter, _ = brightness_segmenter()
+    found = segmenter.segment(volume, load_card(str(tiny_card))).label_volume
+    assert found.certainty is not None
+    border = beside_border(found.labels)
+    assert np.median(found.certainty.winner[border]) < 255
+    assert set(found.certainty.runner_up[border & (found.certainty.winner < 255)]) == {0, 1}
 
 
 def test_the_answer_names_card_weights_and_times(volume: Volume, tiny_card: Path) -> None:
