@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 from dicom_node.errors import SettingsError
 
@@ -33,7 +34,9 @@ class Structure:
         laterality: Left or Right as a type modifier (CID 244), None for unpaired structures.
         modifier: A further type modifier (medial, anterior ...), None where the type says it all.
         region: Anatomic region that tells structures of one type apart (the cartilage of the femur from the tibia's).
-        alias: At most 16 characters, for systems that cut longer names.
+        alias: At most 16 characters, for systems that cut longer names; TG-263's name or in its style.
+        volume_ml: Smallest and largest volume of the whole structure in an adult, None where nobody knows.
+        pieces: Most connected pieces it lies in, None where any number is right.
     """
 
     name: str
@@ -45,26 +48,13 @@ class Structure:
     alias: str = ""
     modifier: Code | None = None
     region: Code | None = None
+    volume_ml: tuple[float, float] | None = None
+    pieces: int | None = None
 
     @property
     def short_name(self) -> str:
         """The alias, or the name where it has at most 16 characters."""
         return self.alias or self.name[:16]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How results are made for a destination.
-
-    Attributes:
-        name_length: Longest ROIName the destination takes.
-        seg: SegmentationType: "BINARY" or "LABELMAP".
-        irregular_contours: Whether tilted or unevenly spaced series get an RTSTRUCT too.
-    """
-
-    name_length: int = 16
-    seg: Literal["BINARY", "LABELMAP"] = "BINARY"
-    irregular_contours: bool = False
 
 
 @cache
@@ -77,37 +67,12 @@ def load_anatomy() -> dict[str, Structure]:
     return {entry["name"]: parse_structure(entry, origin="anatomy.toml") for entry in _document()["structure"]}
 
 
-@cache
-def load_profiles() -> dict[str, Profile]:
-    """Every ``[profile.NAME]`` of anatomy.toml by name; "default" is always there.
-
-    Raises:
-        SettingsError: The file in the package is damaged.
-    """
-    return {name: parse_profile(table, name) for name, table in _document()["profile"].items()}
-
-
-def parse_profile(table: dict[str, Any], name: str) -> Profile:
-    """One ``[profile.NAME]`` table.
-
-    Raises:
-        SettingsError: An unknown key or a wrong value.
-    """
-    try:
-        profile = Profile(**table)
-    except TypeError as error:
-        raise SettingsError(f"profile {name!r}: {error}") from error
-    if profile.seg not in ("BINARY", "LABELMAP") or not 1 <= profile.name_length <= 64:
-        raise SettingsError(f'profile {name!r}: seg is "BINARY" or "LABELMAP", name_length 1 to 64; got {table}')
-    return profile
-
-
 def parse_structure(entry: dict[str, Any], *, origin: str) -> Structure:
     """One ``[[structure]]`` table.
 
     Args:
         entry: name, type and category ({value, meaning, scheme}), color, and optionally interpreted_type,
-            laterality, modifier, region and alias.
+            laterality, modifier, region, alias, volume_ml and pieces.
         origin: What error messages call the file.
 
     Raises:
@@ -124,6 +89,8 @@ def parse_structure(entry: dict[str, Any], *, origin: str) -> Structure:
             alias=str(entry.get("alias", "")),
             modifier=_optional_code(entry, "modifier"),
             region=_optional_code(entry, "region"),
+            volume_ml=_volume_limits(entry["volume_ml"]) if "volume_ml" in entry else None,
+            pieces=_piece_count(entry["pieces"]) if "pieces" in entry else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{origin}: structure {entry.get('name', '?')!r}: {error}") from error
@@ -143,3 +110,16 @@ def _color(value: Any) -> tuple[int, int, int]:
     if not all(0 <= channel <= 255 for channel in (red, green, blue)):
         raise ValueError(f"color {value} is outside 0..255")
     return red, green, blue
+
+
+def _volume_limits(value: Any) -> tuple[float, float]:
+    numbers = isinstance(value, list) and all(type(limit) in (int, float) for limit in value)
+    if not numbers or len(value) != 2 or not 0 <= value[0] < value[1] < math.inf:
+        raise ValueError(f"volume_ml is [smallest, largest] in ml, 0 <= smallest < largest; got {value!r}")
+    return float(value[0]), float(value[1])
+
+
+def _piece_count(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"pieces is a whole number from 1; got {value!r}")
+    return value

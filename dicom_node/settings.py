@@ -87,6 +87,8 @@ class PeerTable(_Table):
     address: Network
     port: Port = 104
     """Where this peer listens, for rules that send results back to the sender."""
+    profile: str = "default"
+    """How results are made for it, as for a destination."""
 
 
 class DestinationTable(_Table):
@@ -127,6 +129,8 @@ class Settings(_Table):
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)
+    profile: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """``[profile.NAME]``: a site's own profiles, beside those of anatomy.toml; checked where they are read."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Settings:

@@ -1,152 +1,212 @@
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
+from highdicom.color import CIELabColor
 from pydicom.sr._concepts_dict import concepts
 
-from dicom_node.anatomy import Code, Structure, load_anatomy, load_profiles, parse_profile, parse_structure
+from dicom_node.anatomy import Code, Structure, load_anatomy, parse_structure
 from dicom_node.errors import SettingsError
+from models.tissues import STRUCTURES
 
-TORSO = [
-    "Liver",
-    "Spleen",
-    "Kidney_L",
-    "Kidney_R",
-    "Gallbladder",
-    "Pancreas",
-    "Stomach",
-    "A_Aorta",
-    "V_Venacava_I",
-    "Bladder",
-    "Lung_L",
-    "Lung_R",
-    "Heart",
-    "Spine",
-    "Sacrum",
-    "Pelvis_L",
-    "Pelvis_R",
-    "Femur_L",
-    "Femur_R",
-    "Iliopsoas_L",
-    "Iliopsoas_R",
-    "ErectorSpinae_L",
-    "ErectorSpinae_R",
-    "Gluteal_L",
-    "Gluteal_R",
-]
-KNEE = [
-    "Femur",
-    "Tibia",
-    "Fibula",
-    "Patella",
-    "Cartilage_Femur",
-    "Cartilage_Tibia",
-    "Cartilage_Patella",
-    "Meniscus_Med",
-    "Meniscus_Lat",
-    "Lig_ACL",
-    "Lig_PCL",
-    "Lig_Patellar",
-    "Quadriceps",
-    "Hamstrings",
-    "Gastrocnemius",
-    "External",
-]
+TORSO = list(STRUCTURES["torso"])
+KNEE = [*STRUCTURES["knee"], "External"]
+EVERY = [*TORSO, *KNEE]
+TOGETHER = {"torso": [*TORSO, "External"], "knee": KNEE}
 
-NOT_IN_PS3_16 = {
-    # TotalSegmentator, resources/totalsegmentator_snomed_mapping.csv
-    "68455001": "Iliopsoas muscle",
-    # HL7 FHIR value sets of body sites: "Quadriceps Femoris Muscle", "Structure of quadriceps femoris muscle"
-    "21989003": "Quadriceps femoris muscle",
+CATEGORIES, TYPES, LATERALITIES, MODIFIERS, REGIONS = 7150, 7151, 244, 2, 4
+"""Context groups of PS3.16 that the Segment Description Macro names (PS3.3 C.8.20.2, Table 10-7)."""
+TYPES_OF_CATEGORY = {"Anatomical Structure": 7192, "Tissue": 7191}
+"""The part of CID 7151 that each category of CID 7150 stands for."""
+OUTSIDE_BASELINE = {
+    # PS3.16 carries these, in context groups for other purposes: nothing in CID 7151 or CID 4 means the same.
+    ("type", "118645006"): 7304,  # bony pelvis: Implant Target Anatomy
+    ("type", "12611008"): 7304,  # tibia: Implant Target Anatomy; code of BodyPartExamined TIBIA (PS3.16 Annex L)
+    ("region", "12611008"): 7304,
+    ("type", "18033002"): 12321,  # patellar tendon: Elastography Site
 }
 
+# Primary names of the worksheet of AAPM TG-263 (August 2017) that are in use here.
 TG_263 = {
-    # names and codes of the TG-263 to SNOMED CT concept map of HL7 CodeX Radiation Therapy
-    "Liver": "10200004",
-    "Spleen": "78961009",
-    "Kidney_L": "64033007",
-    "Gallbladder": "28231008",
-    "Pancreas": "15776009",
-    "A_Aorta": "15825003",
-    "Bladder": "89837001",
-    "Lung_L": "39607008",
-    "Heart": "80891009",
-    "Femur_L": "71341001",
-    "Femur": "71341001",
-    "Fibula": "87342007",
-    "Bone_Pelvic_L": "118645006",
-}
+    "Liver", "Spleen", "Kidney_L", "Kidney_R", "Gallbladder", "Pancreas", "Stomach", "A_Aorta", "V_Venacava_I",
+    "Bladder", "Lung_L", "Lung_R", "Heart", "Sacrum", "Bone_Pelvic_L", "Bone_Pelvic_R", "Femur_L", "Femur_R", "Fibula",
+    "External",
+}  # fmt: skip
+# Prefixes by which the worksheet groups what it lists: Musc_Masseter_L, Cartlg_Thyroid, Lig_Hepatogastrc ...
+PREFIXES = {
+    "Muscle of lower limb": "Musc_", "Erector spinae muscle": "Musc_", "Cartilage": "Cartlg_", "Ligament": "Lig_",
+    "Patellar Tendon": "Lig_", "Aorta": "A_", "Inferior vena cava": "V_",
+}  # fmt: skip
 
 
-def meanings_of(code: str) -> set[str]:
-    """Meanings of an SCT code in the concept dictionary that pydicom makes from PS3.16."""
-    return {entry[code][0] for entry in concepts["SCT"].values() if code in entry}
+def contexts_of(code: Code) -> set[int]:
+    """Context groups in which PS3.16 carries a code with its meaning, by the dictionary that pydicom makes from it."""
+    entries = [entry[code.value] for entry in concepts[code.scheme].values() if code.value in entry]
+    return {cid for meaning, cids in entries if meaning == code.meaning for cid in cids}
 
 
-def codes_of(structure: Structure) -> list[Code]:
-    optional = (structure.laterality, structure.modifier, structure.region)
-    return [structure.type, structure.category, *(code for code in optional if code)]
+def codes_of(structure: Structure) -> dict[str, Code]:
+    roles = ("type", "category", "laterality", "modifier", "region")
+    return {role: getattr(structure, role) for role in roles if getattr(structure, role)}
+
+
+def coded(role: str) -> list[str]:
+    """Names of the structures that have a code in that role."""
+    return [name for name in EVERY if role in codes_of(load_anatomy()[name])]
+
+
+def lab(name: str) -> np.ndarray:
+    return np.array(CIELabColor.from_rgb(*load_anatomy()[name].color).lab)
+
+
+def entry(**changes: object) -> dict[str, object]:
+    code = {"value": "40388003", "meaning": "Implant"}
+    return {"name": "Thing", "type": code, "category": code, "color": [1, 2, 3], **changes}
 
 
 def test_every_structure_of_both_anatomies_is_there() -> None:
-    assert list(load_anatomy()) == [*TORSO, *KNEE]
+    assert list(load_anatomy()) == EVERY
 
 
-@pytest.mark.parametrize("name", [*TORSO, *KNEE])
-def test_every_code_means_in_the_standard_what_it_means_here(name: str) -> None:
-    for code in codes_of(load_anatomy()[name]):
-        assert code.scheme == "SCT"
-        assert code.meaning in (meanings_of(code.value) or {NOT_IN_PS3_16.get(code.value)})
+@pytest.mark.parametrize("name", EVERY)
+def test_every_code_stands_in_the_standard_with_its_meaning(name: str) -> None:
+    codes = codes_of(load_anatomy()[name])
+    assert {role for role, code in codes.items() if code.scheme != "SCT" or not contexts_of(code)} == set()
 
 
-@pytest.mark.parametrize("name", [*TORSO, *KNEE])
-def test_categories_are_of_context_group_7150(name: str) -> None:
-    category = load_anatomy()[name].category.value
-    assert any(7150 in entry[category][1] for entry in concepts["SCT"].values() if category in entry)
+@pytest.mark.parametrize("name", EVERY)
+def test_categories_are_of_their_context_group(name: str) -> None:
+    assert CATEGORIES in contexts_of(load_anatomy()[name].category)
 
 
-@pytest.mark.parametrize(("name", "code"), TG_263.items())
-def test_names_of_tg_263_carry_the_code_of_that_name(name: str, code: str) -> None:
-    by_short_name = {structure.short_name: structure for structure in load_anatomy().values()}
-    assert by_short_name[name].type.value == code
+@pytest.mark.parametrize("name", EVERY)
+def test_types_are_of_the_context_group_of_their_category(name: str) -> None:
+    structure = load_anatomy()[name]
+    wanted = {TYPES, TYPES_OF_CATEGORY[structure.category.meaning]}
+    elsewhere = OUTSIDE_BASELINE.get(("type", structure.type.value))
+    assert ({elsewhere} if elsewhere else wanted) <= contexts_of(structure.type)
 
 
-def test_names_and_aliases_fit_sixteen_characters_and_are_unique() -> None:
-    short_names = [structure.short_name for structure in load_anatomy().values()]
-    assert all(len(name) <= 16 for name in short_names)
-    assert len({name.casefold() for name in short_names}) == len(short_names)
+@pytest.mark.parametrize("name", coded("laterality"))
+def test_lateralities_are_of_their_context_group(name: str) -> None:
+    assert LATERALITIES in contexts_of(codes_of(load_anatomy()[name])["laterality"])
 
 
-@pytest.mark.parametrize("side", ["L", "R"])
+@pytest.mark.parametrize("name", coded("modifier"))
+def test_modifiers_are_of_their_context_group(name: str) -> None:
+    assert MODIFIERS in contexts_of(codes_of(load_anatomy()[name])["modifier"])
+
+
+@pytest.mark.parametrize("name", coded("region"))
+def test_regions_are_of_their_context_group(name: str) -> None:
+    region = codes_of(load_anatomy()[name])["region"]
+    assert OUTSIDE_BASELINE.get(("region", region.value), REGIONS) in contexts_of(region)
+
+
+@pytest.mark.parametrize(("role", "code"), OUTSIDE_BASELINE)
+def test_what_is_said_to_lie_outside_a_baseline_does(role: str, code: str) -> None:
+    group = {"type": TYPES, "region": REGIONS}[role]
+    assert group not in {cid for entry in concepts["SCT"].values() if code in entry for cid in entry[code][1]}
+
+
+def test_the_standard_has_no_closer_code_for_muscle_groups_and_cruciate_ligaments() -> None:
+    names = ("psoas", "iliacus", "glute", "quadriceps", "hamstring", "biceps femoris", "gastrocnemius", "cruciate")
+    meanings = {meaning.lower() for entry in concepts["SCT"].values() for meaning, _ in entry.values()}
+    named = {meaning for meaning in meanings if any(name in meaning for name in names)}
+    assert {meaning for meaning in named if "muscle" in meaning or "ligament" in meaning} == set()
+
+
+@pytest.mark.parametrize("anatomy", TOGETHER)
+def test_structures_of_one_anatomy_are_told_apart_by_their_codes(anatomy: str) -> None:
+    codes = [tuple(codes_of(load_anatomy()[name]).items()) for name in TOGETHER[anatomy]]
+    assert len(set(codes)) == len(codes)
+
+
+@pytest.mark.parametrize("side", ["Left", "Right"])
 def test_sided_names_have_that_side(side: str) -> None:
-    meaning = {"L": "Left", "R": "Right"}[side]
-    sided = [structure for structure in load_anatomy().values() if structure.name.endswith(f"_{side}")]
-    assert len(sided) == 7
-    assert {structure.laterality.meaning for structure in sided if structure.laterality} == {meaning}
+    sided = [name for name in EVERY if load_anatomy()[name].short_name.endswith(f"_{side[0]}")]
+    assert sided == [
+        name for name in coded("laterality") if codes_of(load_anatomy()[name])["laterality"].meaning == side
+    ]
 
 
-def test_structures_are_told_apart_by_their_codes() -> None:
-    coded = [tuple(codes_of(structure)) for structure in load_anatomy().values() if structure.name != "Femur"]
-    assert len(set(coded)) == len(coded)
+def test_left_and_right_of_a_pair_differ_in_nothing_else() -> None:
+    left = [load_anatomy()[name] for name in EVERY if name.endswith("_L")]
+    right = [load_anatomy()[f"{structure.name[:-2]}_R"] for structure in left]
+    same = ("type", "category", "modifier", "region", "interpreted_type", "volume_ml", "pieces")
+    assert [[getattr(s, key) for key in same] for s in left] == [[getattr(s, key) for key in same] for s in right]
 
 
-def test_colors_of_one_anatomy_differ() -> None:
-    for names in (TORSO, KNEE):
-        assert len({load_anatomy()[name].color for name in names}) == len(names)
+def test_short_names_fit_sixteen_characters() -> None:
+    assert [name for name in EVERY if len(load_anatomy()[name].alias or name) > 16] == []
+
+
+def test_names_and_short_names_are_unique_whatever_their_case() -> None:
+    short_names = [structure.short_name.casefold() for structure in load_anatomy().values()]
+    names = [name.casefold() for name in EVERY]
+    assert (len(set(short_names)), len(set(names))) == (len(EVERY), len(EVERY))
+
+
+def test_no_short_name_is_another_structures_name() -> None:
+    assert [s.name for s in load_anatomy().values() if s.alias and s.alias in load_anatomy()] == []
+
+
+def test_names_of_tg_263_are_used_where_it_has_them() -> None:
+    assert {structure.short_name for structure in load_anatomy().values()} >= TG_263
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if load_anatomy()[name].type.meaning in PREFIXES])
+def test_short_names_begin_with_the_category_of_tg_263(name: str) -> None:
+    structure = load_anatomy()[name]
+    assert structure.short_name.startswith(PREFIXES[structure.type.meaning])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_colors_survive_the_encoding_of_dicom(name: str) -> None:
+    color = load_anatomy()[name].color
+    encoded = CIELabColor.from_rgb(*color).value
+    assert np.abs(np.subtract(CIELabColor.from_dicom_value(encoded).to_rgb(), color)).max() <= 2
+
+
+@pytest.mark.parametrize("anatomy", TOGETHER)
+def test_colors_of_one_anatomy_differ_visibly(anatomy: str) -> None:
+    distances = [np.linalg.norm(lab(one) - lab(other)) for one, other in itertools.combinations(TOGETHER[anatomy], 2)]
+    assert min(distances) > 12
 
 
 def test_the_body_contour_is_external() -> None:
     assert load_anatomy()["External"].interpreted_type == "EXTERNAL"
 
 
-def test_the_default_profile_is_there() -> None:
-    default = load_profiles()["default"]
-    assert (default.name_length, default.seg, default.irregular_contours) == (16, "BINARY", False)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_structure_has_volume_limits(name: str) -> None:
+    assert load_anatomy()[name].volume_ml is not None
 
 
-@pytest.mark.parametrize("table", [{"colour": 1}, {"seg": "FRACTIONAL"}, {"name_length": 65}])
-def test_a_wrong_profile_is_an_error_that_names_it(table: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match="'clinic'"):
-        parse_profile(table, "clinic")
+@pytest.mark.parametrize("name", ["Femur_L", "Femur", "Tibia", "Fibula", "Quadriceps", "External"])
+def test_what_the_images_always_cut_has_no_smallest_volume(name: str) -> None:
+    assert (load_anatomy()[name].volume_ml or (1,))[0] == 0
+
+
+def test_a_structure_without_limits_has_none() -> None:
+    structure = parse_structure(entry(), origin="here")
+    assert (structure.volume_ml, structure.pieces) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "limits", [[5], [5, 4], [-1, 4], [0, "4"], [True, 4], 5, [0, float("inf")], [float("nan"), 4], [1, 2, 3]]
+)
+def test_wrong_volume_limits_are_an_error_that_names_the_structure(limits: object) -> None:
+    with pytest.raises(SettingsError, match=r"'Thing'.*volume_ml"):
+        parse_structure(entry(volume_ml=limits), origin="here")
+
+
+@pytest.mark.parametrize("pieces", [0, -1, 1.0, "1", True])
+def test_wrong_pieces_are_an_error_that_names_the_structure(pieces: object) -> None:
+    with pytest.raises(SettingsError, match=r"'Thing'.*pieces"):
+        parse_structure(entry(pieces=pieces), origin="here")
 
 
 def test_a_structure_without_a_code_is_an_error_that_names_it() -> None:
