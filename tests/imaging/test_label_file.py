@@ -4,13 +4,22 @@ import itertools
 from pathlib import Path
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK
 
+from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import Geometry
-from dicom_node.imaging.label_file import read_label_file, write_label_file
+from dicom_node.imaging.label_file import (
+    read_label_file,
+    read_mask_file,
+    read_probability_file,
+    write_label_file,
+    write_segment_file,
+)
+from dicom_node.imaging.label_volume import LabelVolume
 from tests.phantoms import PhantomSpec
 from tests.phantoms.spec import geometry_of
 
@@ -36,7 +45,7 @@ def save(path: Path, values: np.ndarray, affine: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("name", ORIENTATIONS)
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd"])
 def test_labels_come_back_on_their_voxels(name: str, suffix: str, tmp_path: Path) -> None:
     geometry = geometry_of(ORIENTATIONS[name])
     labels = some_labels(geometry)
@@ -60,13 +69,14 @@ def test_files_may_store_their_axes_in_any_order_and_direction(order: tuple[int,
     assert not label_file.resampled
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
 @pytest.mark.parametrize("name", ["axial", "sagittal", "oblique", "flipped"])
-def test_another_reader_finds_each_voxel_at_its_place_in_the_patient(name: str, tmp_path: Path) -> None:
+def test_another_reader_finds_each_voxel_at_its_place_in_the_patient(name: str, suffix: str, tmp_path: Path) -> None:
     geometry = geometry_of(ORIENTATIONS[name])
     labels = np.zeros(geometry.shape, dtype=np.uint8)
     labels[2, 3, 4] = 9
-    write_label_file(tmp_path / "labels.nii.gz", labels, geometry)
-    image = SimpleITK.ReadImage(str(tmp_path / "labels.nii.gz"))
+    write_label_file(tmp_path / f"labels{suffix}", labels, geometry)
+    image = SimpleITK.ReadImage(str(tmp_path / f"labels{suffix}"))
     (point,) = geometry.index_to_patient(np.array([[2.0, 3.0, 4.0]]))
     assert image[image.TransformPhysicalPointToIndex(point.tolist())] == 9
 
@@ -88,9 +98,19 @@ def test_outside_of_a_smaller_file_is_background(tmp_path: Path) -> None:
     ras = np.diag([-1, -1, 1, 1]) @ geometry.affine[:, [2, 1, 0, 3]]
     path = save(tmp_path / "part.nii", labels[:4].transpose(2, 1, 0), ras)
     label_file = read_label_file(path, geometry)
-    assert label_file.resampled
+    assert not label_file.resampled
     assert np.array_equal(label_file.labels[:4], labels[:4])
     assert not label_file.labels[4:].any()
+
+
+def test_a_finer_grid_that_holds_every_centre_is_another_grid(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    fine = np.zeros((19, 23, 17), dtype=np.uint8)
+    fine[::2, ::2, ::2] = some_labels(geometry).transpose(2, 1, 0)
+    lps = geometry.affine[:, [2, 1, 0, 3]] @ np.diag([0.5, 0.5, 0.5, 1])
+    label_file = read_label_file(save(tmp_path / "fine.nii", fine, np.diag([-1, -1, 1, 1]) @ lps), geometry)
+    assert label_file.resampled
+    assert np.array_equal(label_file.labels, some_labels(geometry))
 
 
 def test_labels_of_an_evenly_spaced_file_reach_uneven_slices(tmp_path: Path) -> None:
@@ -168,3 +188,328 @@ def test_a_file_that_is_no_image_is_refused(content: bytes, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(InputRefused, match=r"broken\.nii\.gz"):
         read_label_file(path, geometry_of(ORIENTATIONS["axial"]))
+
+
+def nrrd_header(geometry: Geometry, **changes: object) -> dict[str, object]:
+    """Of an array with axes (x, y, z) on the grid of a series; None takes a field away."""
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": geometry.affine[:3, [2, 1, 0]].T,
+        "space origin": geometry.affine[:3, 3],
+        "kinds": ["domain"] * 3,
+        **{key.replace("_", " ") if not key.startswith("Segment") else key: value for key, value in changes.items()},
+    }
+    return {key: value for key, value in header.items() if value is not None}
+
+
+def layered_header(geometry: Geometry, **changes: object) -> dict[str, object]:
+    directions = np.vstack([[np.nan] * 3, geometry.affine[:3, [2, 1, 0]].T])
+    return nrrd_header(geometry, space_directions=directions, kinds=["list", *["domain"] * 3], **changes)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_nrrd_files_of_another_writer(compressed: bool, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["oblique"])
+    labels = some_labels(geometry).astype(np.int16)
+    image = SimpleITK.GetImageFromArray(labels)
+    image.SetOrigin(geometry.origins[0].tolist())
+    image.SetSpacing([geometry.column_spacing, geometry.row_spacing, geometry.slice_spacing])
+    directions = np.stack([geometry.row_direction, geometry.column_direction, geometry.normal], axis=1)
+    image.SetDirection(directions.ravel().tolist())
+    SimpleITK.WriteImage(image, str(tmp_path / "labels.nrrd"), useCompression=compressed)
+    label_file = read_label_file(tmp_path / "labels.nrrd", geometry)
+    assert np.array_equal(label_file.labels, labels)
+    assert not label_file.resampled
+
+
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [("right-anterior-superior", (-1, -1, 1)), ("RAS", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1))],
+)
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2", "ascii"])
+def test_nrrd_spaces_and_encodings(space: str, signs: tuple[int, int, int], encoding: str, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["oblique"])
+    labels = some_labels(geometry)
+    header = nrrd_header(
+        geometry,
+        space=space,
+        encoding=encoding,
+        space_directions=geometry.affine[:3, [2, 1, 0]].T * signs,
+        space_origin=geometry.affine[:3, 3] * signs,
+    )
+    nrrd.write(str(tmp_path / "labels.nrrd"), labels.transpose(2, 1, 0), header)
+    assert np.array_equal(read_label_file(tmp_path / "labels.nrrd", geometry).labels, labels)
+
+
+def test_nifti_2_is_read(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["oblique"])
+    labels = some_labels(geometry)
+    ras = np.diag([-1, -1, 1, 1]) @ geometry.affine[:, [2, 1, 0, 3]]
+    nib.save(nib.Nifti2Image(labels.transpose(2, 1, 0), ras), tmp_path / "labels.nii.gz")
+    assert np.array_equal(read_label_file(tmp_path / "labels.nii.gz", geometry).labels, labels)
+
+
+def test_a_segmentation_of_slicer_that_was_cropped(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["oblique"])
+    labels = some_labels(geometry)
+    part = labels[2:7, 3:9, 1:8]
+    header = nrrd_header(
+        geometry,
+        space_origin=geometry.index_to_patient(np.array([[2.0, 3.0, 1.0]]))[0],
+        Segment0_ID="Segment_1",
+        Segment0_Name="Liver and more",
+        Segment0_LabelValue="3",
+        Segment0_Layer="0",
+    )
+    nrrd.write(str(tmp_path / "cropped.seg.nrrd"), part.transpose(2, 1, 0), header)
+    label_file = read_label_file(tmp_path / "cropped.seg.nrrd", geometry)
+    assert not label_file.resampled
+    assert label_file.names == {3: "Liver and more"}
+    assert np.array_equal(label_file.labels[2:7, 3:9, 1:8], part)
+    assert np.count_nonzero(label_file.labels) == np.count_nonzero(part)
+
+
+def test_overlapping_segments_of_slicer_are_layers_whose_labels_are_their_own(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    body = np.ones(geometry.shape, dtype=np.uint8)
+    organs = np.zeros(geometry.shape, dtype=np.uint8)
+    organs[2:4, 2:5, 3:6], organs[5:7, 6:9, 1:4] = 1, 2
+    segments = {}
+    for number, (name, value, layer) in enumerate([("Body", 1, 0), ("Liver", 1, 1), ("Spleen", 2, 1)]):
+        segments |= {
+            f"Segment{number}_Name": name,
+            f"Segment{number}_LabelValue": str(value),
+            f"Segment{number}_Layer": str(layer),
+        }
+    values = np.stack([body.transpose(2, 1, 0), organs.transpose(2, 1, 0)])
+    nrrd.write(str(tmp_path / "both.seg.nrrd"), values, layered_header(geometry, **segments))
+    label_file = read_label_file(tmp_path / "both.seg.nrrd", geometry)
+    assert label_file.names == {1: "Body", 3: "Liver", 2: "Spleen"}
+    assert np.array_equal(label_file.labels, body)
+    (overlay,) = label_file.overlays
+    assert np.array_equal(overlay == 3, organs == 1)
+    assert np.array_equal(overlay == 2, organs == 2)
+
+
+def test_older_files_of_slicer_have_one_layer_a_segment(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    layers = np.zeros((2, *geometry.shape), dtype=np.uint8)
+    layers[0, 1:5], layers[1, 4:8] = 1, 1
+    header = layered_header(geometry, Segment0_Name="First", Segment1_Name="Second")
+    nrrd.write(str(tmp_path / "old.seg.nrrd"), layers.transpose(0, 3, 2, 1), header)
+    label_file = read_label_file(tmp_path / "old.seg.nrrd", geometry)
+    assert label_file.names == {1: "First", 2: "Second"}
+    assert np.array_equal(label_file.labels, layers[0])
+    assert np.array_equal(label_file.overlays[0], layers[1] * 2)
+
+
+def test_a_list_of_one_is_no_further_dimension(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    labels = some_labels(geometry)
+    nrrd.write(str(tmp_path / "one.nrrd"), labels.transpose(2, 1, 0)[None], layered_header(geometry))
+    assert np.array_equal(read_label_file(tmp_path / "one.nrrd", geometry).labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"space": None, "space_dimension": 3}, "does not say where it lies"),
+        ({"space": "scanner-xyz"}, "got space scanner-xyz"),
+        ({"space_origin": None}, "does not say where it lies"),
+        ({"space_directions": np.zeros((3, 3))}, "span no volume"),
+        ({"space_units": ["cm", "cm", "cm"]}, "expected millimetres, got cm"),
+        ({"Segment0_Name": "Liver", "Segment0_LabelValue": "one"}, "whole numbers, got 0 and one"),
+    ],
+)
+def test_nrrd_files_without_a_place_are_refused(changes: dict[str, object], reason: str, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    values = some_labels(geometry).transpose(2, 1, 0)
+    nrrd.write(str(tmp_path / "wrong.nrrd"), values, nrrd_header(geometry, **changes))
+    with pytest.raises(InputRefused, match=reason):
+        read_label_file(tmp_path / "wrong.nrrd", geometry)
+
+
+def test_layers_that_no_one_explains_are_refused(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    values = np.stack([some_labels(geometry).transpose(2, 1, 0)] * 2)
+    nrrd.write(str(tmp_path / "two.nrrd"), values, layered_header(geometry))
+    with pytest.raises(InputRefused, match="one label map, not several"):
+        read_label_file(tmp_path / "two.nrrd", geometry)
+    header = layered_header(geometry, Segment0_Name="Liver", Segment0_Layer="2", Segment0_LabelValue="1")
+    nrrd.write(str(tmp_path / "third.nrrd"), values, header)
+    with pytest.raises(InputRefused, match="in a layer that is not there; it has 2"):
+        read_label_file(tmp_path / "third.nrrd", geometry)
+
+
+def test_a_header_that_points_to_another_file_is_not_followed(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    values = some_labels(geometry).transpose(2, 1, 0)
+    nrrd.write(str(tmp_path / "labels.nhdr"), values, nrrd_header(geometry), detached_header=True)
+    with pytest.raises(InputRefused, match="its voxels are in another file"):
+        read_label_file(tmp_path / "labels.nhdr", geometry)
+
+
+@pytest.mark.parametrize("kept", [6, 60, 300, 700])
+def test_a_cut_nrrd_file_is_refused(kept: int, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    path = tmp_path / "cut.nrrd"
+    write_label_file(path, some_labels(geometry), geometry)
+    assert path.stat().st_size > kept
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputRefused, match=r"cut\.nrrd"):
+        read_label_file(path, geometry)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match=r"absent\.nii: cannot be read"):
+        read_label_file(tmp_path / "absent.nii", geometry_of(ORIENTATIONS["axial"]))
+
+
+def test_nrrd_files_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["oblique"])
+    for name in ("first.nrrd", "second.nrrd"):
+        write_label_file(tmp_path / name, some_labels(geometry), geometry)
+    assert (tmp_path / "first.nrrd").read_bytes() == (tmp_path / "second.nrrd").read_bytes()
+
+
+@pytest.mark.parametrize("overlapping", [True, False])
+def test_a_label_volume_survives_as_a_segmentation_of_slicer(overlapping: bool, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["tilted"])
+    anatomy = load_anatomy()
+    labels = some_labels(geometry) // 3
+    body = LabelVolume(np.full(geometry.shape, 300, dtype=np.uint16), geometry, {300: anatomy["Spleen"]})
+    label_volume = LabelVolume(
+        labels, geometry, {1: anatomy["Liver"], 2: anatomy["Kidney_L"]}, overlays=(body,) if overlapping else ()
+    )
+    write_segment_file(tmp_path / "all.seg.nrrd", label_volume)
+    label_file = read_label_file(tmp_path / "all.seg.nrrd", geometry)
+    assert np.array_equal(label_file.labels, labels)
+    assert label_file.names == {1: "Liver", 2: "Kidney_L"} | ({300: "Spleen"} if overlapping else {})
+    assert len(label_file.overlays) == overlapping
+    assert all(np.array_equal(overlay, body.labels) for overlay in label_file.overlays)
+    header = nrrd.read_header(str(tmp_path / "all.seg.nrrd"))
+    red, green, blue = (round(255 * float(channel)) for channel in header["Segment0_Color"].split())
+    assert (red, green, blue) == anatomy["Liver"].color
+    assert f"SCT^{anatomy['Liver'].type.value}^" in header["Segment0_Tags"]
+
+
+def save_probability(path: Path, values: np.ndarray, geometry: Geometry) -> Path:
+    return save(path, values.transpose(2, 1, 0), np.diag([-1, -1, 1, 1]) @ geometry.affine[:, [2, 1, 0, 3]])
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_probabilities_on_the_series_grid_are_copied(name: str, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS[name])
+    values = np.random.default_rng(1).random(geometry.shape, dtype=np.float32)
+    path = save_probability(tmp_path / "p.nii.gz", values, geometry)
+    read = read_probability_file(path, geometry)
+    assert read.dtype == np.float32
+    assert np.array_equal(read, values)
+
+
+@pytest.mark.parametrize("name", ["axial", "oblique", "sagittal"])
+def test_probabilities_of_another_grid_are_interpolated(name: str, tmp_path: Path) -> None:
+    """A field that is linear in the patient is the same on every grid."""
+    series = geometry_of(ORIENTATIONS[name])
+    coarse = geometry_of(PhantomSpec(slices=30, rows=30, columns=30, row_spacing=2, column_spacing=2, slice_spacing=3))
+
+    def field(geometry: Geometry) -> np.ndarray:
+        kji = np.indices(geometry.shape).reshape(3, -1).T.astype(float)
+        return (0.5 + (geometry.index_to_patient(kji) - series.origins[0]) @ [0.004, -0.003, 0.002]).reshape(
+            geometry.shape
+        )
+
+    path = save_probability(tmp_path / "p.nii", field(coarse).astype(np.float32), coarse)
+    assert np.abs(read_probability_file(path, series) - field(series)).max() < 1e-4
+
+
+def test_probabilities_end_where_their_file_ends(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    part = Geometry(
+        geometry.origins[:4] + np.array([0.3, 0, 0]),
+        *(geometry.row_direction, geometry.column_direction, 1.5, 1.0, 12, 10),
+    )
+    path = save_probability(tmp_path / "p.nii", np.ones((4, 12, 10), dtype=np.float32), part)
+    read = read_probability_file(path, geometry)
+    assert (read[:4] == 1).all()
+    assert not read[4:].any()
+
+
+def test_rounding_beyond_one_is_taken_off(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    path = save_probability(tmp_path / "p.nii", np.full(geometry.shape, 1.00001, dtype=np.float32), geometry)
+    assert (read_probability_file(path, geometry) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.full((9, 12, 10), 1.5, dtype=np.float32), "from 1.5 to 1.5"),
+        (np.full((9, 12, 10), -0.5, dtype=np.float32), "from -0.5"),
+        (np.full((9, 12, 10), np.nan, dtype=np.float32), "from nan"),
+        (np.ones((9, 12, 10), dtype=np.uint8), "uint8 values; expected fractions"),
+    ],
+)
+def test_what_is_no_probability_is_refused(values: np.ndarray, reason: str, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    with pytest.raises(InputRefused, match=reason):
+        read_probability_file(save_probability(tmp_path / "p.nii", values, geometry), geometry)
+
+
+@pytest.mark.parametrize("inside", [1, 255, -3, 0.4])
+def test_a_mask_is_whatever_is_not_zero(inside: float, tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["oblique"])
+    mask = some_labels(geometry) > 3
+    path = save_probability(tmp_path / "liver.nii.gz", np.where(mask, inside, 0).astype(np.float32), geometry)
+    mask_file = read_mask_file(path, geometry)
+    assert np.array_equal(mask_file.mask, mask)
+    assert not mask_file.resampled
+
+
+def test_a_mask_is_numbers_of_one_structure(tmp_path: Path) -> None:
+    geometry = geometry_of(ORIENTATIONS["axial"])
+    path = save_probability(tmp_path / "m.nii", np.full(geometry.shape, np.nan, dtype=np.float32), geometry)
+    with pytest.raises(InputRefused, match="NaN"):
+        read_mask_file(path, geometry)
+    values = np.ones((2, 10, 12, 9), dtype=np.uint8)
+    header = layered_header(geometry, Segment0_Name="First", Segment1_Name="Second")
+    nrrd.write(str(tmp_path / "two.seg.nrrd"), values, header)
+    with pytest.raises(InputRefused, match="holds several layers"):
+        read_mask_file(tmp_path / "two.seg.nrrd", geometry)
+    with pytest.raises(InputRefused, match="holds several layers"):
+        read_probability_file(tmp_path / "two.seg.nrrd", geometry)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "knee_labelmap_pymskt/SAG_3D_DESS_RIGHT_bones_cart_men_fib-label.nrrd",
+        "labelmap_spl_knee/seg.nrrd",
+        "ct_abdomen_pelvis_TS_example/example_seg.nii.gz",
+    ],
+)
+def test_real_label_maps_lie_where_another_reader_sees_them(test_data: Path, name: str) -> None:
+    """Resampled onto oblique planes through the middle of the label map, as SimpleITK resamples it."""
+    image = SimpleITK.ReadImage(str(test_data / name))
+    middle = image.TransformContinuousIndexToPhysicalPoint([size / 2 for size in image.GetSize()])
+    planes = geometry_of(PhantomSpec(slices=12, rows=60, columns=50, orientation="oblique"))
+    geometry = Geometry(
+        planes.origins
+        - planes.origins[6]
+        + np.array(middle)
+        - planes.row_direction * 25
+        - planes.column_direction * 45,
+        *(planes.row_direction, planes.column_direction, 1.5, 1.0, 60, 50),
+    )
+    reference = SimpleITK.Image([50, 60, 12], SimpleITK.sitkInt16)
+    reference.SetOrigin(geometry.origins[0].tolist())
+    reference.SetSpacing([1.0, 1.5, 3.0])
+    axes = np.stack([geometry.row_direction, geometry.column_direction, geometry.normal], axis=1)
+    reference.SetDirection(axes.ravel().tolist())
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(image, reference, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0)
+    )
+    label_file = read_label_file(test_data / name, geometry)
+    assert label_file.resampled
+    assert len(np.unique(expected)) > 3
+    assert (label_file.labels == expected).mean() > 0.9999
