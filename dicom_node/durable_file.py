@@ -5,20 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from dicom_node.errors import StorageFull
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file so that, once this returns, it outlives kill -9 and power loss.
-
-    The bytes go to a temporary name in the same directory, are fsynced, renamed onto ``path``, and the directory is
-    fsynced. A crash before the rename leaves a ``.part`` file and never a half-written ``path``.
 
     Args:
         path: Final name; missing parent directories are made durably too.
@@ -28,18 +26,35 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
         StorageFull: The disk or quota has no room; no trace of the attempt is left.
         OSError: Any other failure of the file system.
     """
+    write_durably_with(path, lambda file: file.writelines(chunks))
+
+
+def write_durably_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file as :func:`write_durably` does, by a function that is given the open file.
+
+    The bytes go to a temporary name in the same directory, are fsynced, renamed onto ``path``, and the directory is
+    fsynced. A crash before the rename leaves a ``.part`` file and never a half-written ``path``.
+
+    Args:
+        path: Final name; missing parent directories are made durably too.
+        write: Writes the content.
+
+    Raises:
+        StorageFull: The disk or quota has no room; no trace of the attempt is left.
+        OSError: Any other failure of the file system. Whatever ``write`` raises passes through, and leaves no trace.
+    """
     make_directory_durably(path.parent)
     part = path.parent / f".{uuid4().hex}.part"
     try:
-        with part.open("xb", buffering=0) as file:
-            for chunk in chunks:
-                _write_all(file.fileno(), chunk)
+        with part.open("xb") as file:
+            write(file)
+            file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
+    except Exception as error:
         part.unlink(missing_ok=True)
-        if error.errno in _NO_ROOM:
-            raise StorageFull(f"no room to write {path.name}: {error.strerror}; free space and retry") from error
+        if no_room := _no_room(error):
+            raise StorageFull(f"no room to write {path.name}: {no_room.strerror}; free space and retry") from error
         raise
     fsync_directory(path.parent)
 
@@ -68,7 +83,11 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _no_room(error: BaseException) -> OSError | None:
+    """What says that there is no room, among an error and those it came from (writers wrap the system's errors)."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM_CODES:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -8,6 +8,7 @@
     ├── InputRefused          what came cannot be processed, and why              exit 3
     │   └── SeriesRefused     a series that is not one volume of one patient
     ├── VerificationFailed    an encoded result does not hold the label volume    exit 4
+    ├── ResultHeld            a result that nobody should receive unseen          exit 4
     ├── DeliveryFailed        a destination did not take a result (retryable)     exit 5
     │   └── DeliveryRefused   a destination will never take it (not retryable)
     ├── SegmentationFailed    the network or its process failed (retryable)       exit 1
@@ -70,6 +71,12 @@ class SeriesRefused(InputRefused):
 
 class VerificationFailed(NodeError):
     """A result, decoded from its encoded bytes, is not the label volume it was made from."""
+
+    exit_code = 4
+
+
+class ResultHeld(NodeError):
+    """The labels cannot be right (left and right exchanged, impossible volumes); a person has to look first."""
 
     exit_code = 4
 

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
 
-from dicom_node.anatomy import load_profiles
 from dicom_node.durable_file import file_sha256
-from dicom_node.errors import InputRefused, SeriesRefused, SettingsError
+from dicom_node.errors import InputRefused, ResultHeld, SeriesRefused, SettingsError
 from dicom_node.imaging.instances import find_instances, read_dataset
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.series import assemble, prove_series
-from dicom_node.imaging.volume import Volume
+from dicom_node.profiles import Profile, load_profiles
+from dicom_node.results.delineation import Delineation, delineate
 from dicom_node.results.identity import Provenance, frame_of_reference
-from dicom_node.results.result_files import encode_results, verify_results
+from dicom_node.results.plausibility import Finding
+from dicom_node.results.result_files import ResultFile, encode_results, verify_results
 from dicom_node.route.rules import Decision, Router
+from dicom_node.segment.compression import compress_segmentation
 from dicom_node.segment.exchange import StoredFolder, load_segmentation, load_volume, save_volume
 from dicom_node.segment.inference_process import InferenceProcess
 from dicom_node.settings import Settings
@@ -73,6 +75,7 @@ class CaseWork:
         files: Where its own files lie.
         inference: The process the network runs in.
         timeout_seconds: How long segmentation may take before that process is killed.
+        profiles: How results are made for those who receive them; each once.
         facts: What the steps so far noted: hashes of the folders they left.
     """
 
@@ -83,6 +86,7 @@ class CaseWork:
     files: CaseFiles
     inference: InferenceProcess
     timeout_seconds: float
+    profiles: tuple[Profile, ...]
     facts: Mapping[str, Any]
 
     def assemble(self) -> dict[str, Any]:
@@ -121,23 +125,29 @@ class CaseWork:
         }
 
     def encode(self) -> dict[str, Any]:
-        """Write SEG and RTSTRUCT.
+        """Examine the labels and write what each profile asks for.
 
         Raises:
             InputRefused: No structure was found.
+            ResultHeld: The labels cannot be right.
         """
-        volume, labels = self._volume_and_labels()
-        found = [structure.name for _, structure in labels.present()]
+        delineation = self._delineation()
+        found = [structure.name for _, structure in delineation.labels.present()]
         if not found:
             raise InputRefused(f"the card {self.card_name} found none of its structures in this series")
-        doubtful = [name for name in found if self.facts["confidence"].get(name, 0.0) < LOW_CONFIDENCE]
-        notes = [f"low confidence, look twice: {', '.join(doubtful)}"] if doubtful else []
-        target = self.files.results / self.case_id
-        written = encode_results(volume, labels, self._provenance(), target, load_profiles()["default"])
+        if delineation.objections:
+            raise ResultHeld(f"not sent, a person has to look: {'; '.join(delineation.objections)}")
+        results, notes = [], list[str]()
+        for profile in self.profiles:
+            for variant in profile.variants:
+                written = encode_results(delineation, self._provenance(), self._target(variant), variant)
+                results += [_described(file, profile) for file in written.files]
+                notes += written.notes
         return {
             "structures": found,
-            "results": [_described(path) for path in written.files],
-            "notes": [*notes, *written.notes],
+            "results": results,
+            "warnings": list(delineation.warnings),
+            "notes": list(dict.fromkeys(notes)),
         }
 
     def verify(self) -> dict[str, Any]:
@@ -146,19 +156,40 @@ class CaseWork:
         Raises:
             VerificationFailed: A result does not hold the labels.
         """
-        volume, labels = self._volume_and_labels()
-        files = [Path(result["path"]) for result in self.facts["results"]]
-        return {"verified": {item.kind: item.least_dice for item in verify_results(files, labels, volume)}}
+        files = [
+            ResultFile(Path(result["path"]), result["kind"], Profile.model_validate(result["made_by"]))
+            for result in self.facts["results"]
+        ]
+        verified = verify_results(files, self._delineation())
+        least = {
+            kind: min(item.least_dice for item in verified if item.kind == kind) for kind in {v.kind for v in verified}
+        }
+        return {"verified": least, "released": "with warnings" if self.facts["warnings"] else "without warnings"}
 
     def tidy(self) -> None:
-        """Remove what no later step needs: the volume can be assembled again, the labels are in the results."""
+        """Remove the volume, which can be assembled again; labels and probability stay with the case, compressed."""
         shutil.rmtree(self.files.volume, ignore_errors=True)
-        shutil.rmtree(self.files.segmentation, ignore_errors=True)
+        if self.files.segmentation.is_dir():
+            compress_segmentation(self.files.segmentation)
 
-    def _volume_and_labels(self) -> tuple[Volume, LabelVolume]:
+    def _delineation(self) -> Delineation:
         volume = load_volume(StoredFolder(self.files.volume, self.facts["volume_sha256"]))
         segmentation = load_segmentation(StoredFolder(self.files.segmentation, self.facts["segmentation_sha256"]))
-        return volume, segmentation.label_volume
+        external = any(profile.external and "RTSTRUCT" in profile.results for profile in self.profiles)
+        delineation = delineate(volume, segmentation.label_volume, external=external)
+        return replace(delineation, findings=(*delineation.findings, *self._doubts(segmentation.label_volume)))
+
+    def _doubts(self, labels: LabelVolume) -> Iterator[Finding]:
+        for label, structure in labels.present():
+            confidence = self.facts["confidence"].get(structure.name, 0.0)
+            if confidence < LOW_CONFIDENCE:
+                text = f"the network is not sure of it (mean probability {confidence:.2f})"
+                yield Finding(label, structure.name, "warning", text)
+
+    def _target(self, profile: Profile) -> Path:
+        """Folder and stem of the objects made by a profile."""
+        folder = self.files.results / profile.identity if profile.identity else self.files.results
+        return folder / self.case_id
 
     def _provenance(self) -> Provenance:
         card = card_named(self.card_name)
@@ -171,18 +202,20 @@ class CaseWork:
         )
 
 
-def _described(path: Path) -> dict[str, str]:
-    dataset = read_dataset(path, stop_before_pixels=True)
+def _described(file: ResultFile, profile: Profile) -> dict[str, Any]:
+    dataset = read_dataset(file.path, stop_before_pixels=True)
     return {
-        "kind": str(dataset.Modality),
-        "path": str(path.absolute()),
-        "sha256": file_sha256(path),
+        "kind": file.kind,
+        "path": str(file.path.absolute()),
+        "sha256": file_sha256(file.path),
         "sop_instance_uid": str(dataset.SOPInstanceUID),
         "sop_class_uid": str(dataset.SOPClassUID),
+        "profile": profile.identity,
+        "made_by": file.profile.model_dump(mode="json"),
     }
 
 
-def is_unchanged(result: Mapping[str, str]) -> bool:
+def is_unchanged(result: Mapping[str, Any]) -> bool:
     """Whether a result file, as :meth:`CaseWork.encode` noted it, is still what was written."""
     path = Path(result["path"])
     return path.is_file() and file_sha256(path) == result["sha256"]
@@ -198,18 +231,33 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
 
 
 def require_profiles(settings: Settings) -> None:
-    """Check, at start, that every destination's profile exists.
+    """Check, at start, that the profile of every destination and peer exists and is sound.
 
     Raises:
         SettingsError: One does not.
     """
-    known = load_profiles()
+    load_profiles(settings.profile)
     for destination in settings.destination:
-        if destination.profile not in known:
-            raise SettingsError(
-                f'destination "{destination.name}": no profile "{destination.profile}"; the profiles are '
-                f"{', '.join(sorted(known))}"
-            )
+        profile_named(settings, destination.profile, f'destination "{destination.name}"')
+    for peer in settings.peer:
+        profile_named(settings, peer.profile, f'peer "{peer.ae_title}"')
+
+
+def profile_named(settings: Settings, name: str, asked_by: str) -> Profile:
+    """A profile of the package or of the settings.
+
+    Args:
+        settings: The node's settings.
+        name: Name of the profile.
+        asked_by: What error messages say wants it.
+
+    Raises:
+        SettingsError: There is none, or one of the settings is wrong.
+    """
+    known = load_profiles(settings.profile)
+    if name not in known:
+        raise SettingsError(f'{asked_by}: no profile "{name}"; the profiles are {", ".join(sorted(known))}')
+    return known[name]
 
 
 def card_named(name: str) -> Card:

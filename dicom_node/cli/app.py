@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from dicom_node import __version__
 from dicom_node.errors import UsageError
 
 if TYPE_CHECKING:
+    from dicom_node.profiles import Profile
     from dicom_node.settings import Settings
 
 app = typer.Typer(
@@ -33,6 +35,9 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="node.toml; else $DICOM_NODE_CONFIG, ./node.toml, the defaults."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", metavar="NAME", help="A destination profile of anatomy.toml or node.toml.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", metavar="OUT", help="Folder for the results.")]
 MapsOption = Annotated[Path, typer.Option("--maps", metavar="DIR", help="Folder of the source label maps.")]
 CaseArgument = Annotated[str, typer.Argument(metavar="CASE", help="A case's identity, or the beginning of it.")]
@@ -55,6 +60,16 @@ def _settings(context: typer.Context, config: Path | None) -> Settings:
     from dicom_node.settings import load_settings
 
     return load_settings(config or context.find_root().obj)
+
+
+def _profile(context: typer.Context, config: Path | None, name: str, wishes: Mapping[str, object]) -> Profile:
+    from dicom_node.profiles import load_profiles, parse_profile
+
+    known = load_profiles(_settings(context, config).profile)
+    if name not in known:
+        raise UsageError(f'no profile "{name}"; the profiles are {", ".join(sorted(known))}')
+    asked = {key: wish for key, wish in wishes.items() if wish is not None}
+    return parse_profile({**known[name].model_dump(), **asked}, name)
 
 
 @app.command()
@@ -91,32 +106,56 @@ def archive(context: typer.Context, config: ConfigOption = None, supervisor: Sup
 
 @app.command()
 def segment(
+    context: typer.Context,
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="DICOM files or folders.")],
     output: OutputOption,
     card: Annotated[str | None, typer.Option("--card", help="Card to use; else the one whose anatomy fits.")] = None,
+    profile: ProfileOption = "default",
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment files or folders, without a network."""
     from dicom_node.cli.segmenting import run_segment
 
-    run_segment(folders, output, card_name=card, as_json=as_json)
+    run_segment(folders, output, _profile(context, config, profile, {}), card_name=card, as_json=as_json)
 
 
 @app.command()
 def encode(
+    context: typer.Context,
     series: Annotated[Path, typer.Argument(metavar="SERIES", help="Folder or file of the source series.")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS.nii.gz", help="Label map in the series' patient space.")],
     structures: Annotated[Path, typer.Option("--structures", metavar="S.toml", help="What each label means.")],
     output: OutputOption,
+    labels: Annotated[
+        Path | None,
+        typer.Argument(metavar="LABELS", help="Label map (NIfTI or NRRD); none where S.toml names a file a structure."),
+    ] = None,
+    profile: ProfileOption = "default",
+    contours: Annotated[
+        str | None, typer.Option("--contours", help="pixel-edge, or smooth (needs probabilities in S.toml).")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", metavar="MM", help="How far simplified contours may lie off.")
+    ] = None,
+    seg: Annotated[str | None, typer.Option("--seg", help="BINARY, LABELMAP or FRACTIONAL.")] = None,
+    external: Annotated[bool, typer.Option("--external", help="Outline the body in the RTSTRUCT too.")] = False,
     allow_irregular: Annotated[
         bool, typer.Option("--allow-irregular", help="Write RTSTRUCT for tilted or unevenly spaced series too.")
     ] = False,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a label map into DICOM-SEG and RTSTRUCT."""
     from dicom_node.cli.converting import run_encode
 
-    run_encode(series, labels, structures, output, allow_irregular=allow_irregular, as_json=as_json)
+    wishes = {
+        "contours": contours,
+        "contour_tolerance_mm": tolerance,
+        "seg": seg,
+        "irregular_contours": allow_irregular or None,
+        "external": external,
+    }
+    run_encode(series, labels, structures, output, _profile(context, config, profile, wishes), as_json=as_json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from dicom_node.cli.printing import print_json, print_table
 from dicom_node.errors import InputRefused, NodeError, SeriesRefused
 from dicom_node.imaging.instances import SeriesGroup, find_instances
 from dicom_node.logs import configure_logs
+from dicom_node.profiles import Profile
+from dicom_node.results.result_files import SUFFIXES
 from dicom_node.route.rules import compile_rules
 from dicom_node.segment.inference_process import InferenceProcess
 from dicom_node.settings import Settings, parse_settings
@@ -28,7 +30,7 @@ SIDE_PRODUCTS = frozenset({"localizer", "secondary-capture"})
 """Series that lie beside a scan by nature: to refuse them is no failure as long as something was segmented."""
 
 
-def run_segment(paths: Sequence[Path], output: Path, *, card_name: str | None, as_json: bool) -> None:
+def run_segment(paths: Sequence[Path], output: Path, profile: Profile, *, card_name: str | None, as_json: bool) -> None:
     """Segment every series in files and folders and write ``<OUT>/<SeriesInstanceUID>.seg.dcm`` and ``.rtstruct.dcm``.
 
     Exits with the code of the gravest refusal; a localizer or capture beside a segmented series is none.
@@ -46,7 +48,8 @@ def run_segment(paths: Sequence[Path], output: Path, *, card_name: str | None, a
         raise InputRefused(f"no CT or MR image found: {'; '.join(reasons[:5])}")
     settings = parse_settings({}, origin="defaults")
     with InferenceProcess(threads=settings.limits.inference_threads) as inference:
-        outcomes = [_one(group, output, card_name, settings, inference) for group in discovery.series]
+        command = _Segmenting(output, profile, card_name, settings, inference)
+        outcomes = [command.one(group) for group in discovery.series]
     if as_json:
         print_json(outcomes)
     else:
@@ -54,29 +57,41 @@ def run_segment(paths: Sequence[Path], output: Path, *, card_name: str | None, a
     _end(outcomes)
 
 
-def _one(
-    group: SeriesGroup, output: Path, card_name: str | None, settings: Settings, inference: InferenceProcess
-) -> dict[str, Any]:
-    outcome: dict[str, Any] = {"series_instance_uid": group.series_instance_uid, "series": group.description}
-    try:
-        card = card_name or _card_of(group, settings)
-        with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
-            work = CaseWork(
-                case_id=case_identity([item.sop_instance_uid for item in group.instances], card),
-                card_name=card,
-                created_at=time.time(),
-                instances=tuple(item.path for item in group.instances),
-                files=CaseFiles(Path(folder)),
-                inference=inference,
-                timeout_seconds=settings.limits.segmentation_seconds,
-                facts={},
-            )
-            facts, seconds = _steps(work, group.description)
-            files = _keep(facts["results"], output, group.series_instance_uid)
-    except NodeError as error:
-        kind = error.kind if isinstance(error, SeriesRefused) else type(error).__name__
-        return {**outcome, "refused": error.message, "kind": kind, "exit_code": error.exit_code}
-    return {**outcome, "card": card, "files": files, "seconds": seconds, **_told(facts)}
+@dataclass(frozen=True)
+class _Segmenting:
+    """What is the same for every series of one command."""
+
+    output: Path
+    profile: Profile
+    card_name: str | None
+    settings: Settings
+    inference: InferenceProcess
+
+    def one(self, group: SeriesGroup) -> dict[str, Any]:
+        """Segment one series and say what became of it."""
+        outcome: dict[str, Any] = {"series_instance_uid": group.series_instance_uid, "series": group.description}
+        try:
+            card = self.card_name or _card_of(group, self.settings)
+            with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
+                facts, seconds = _steps(self._work(group, card, Path(folder)), group.description)
+                files = _keep(facts["results"], self.output, group.series_instance_uid)
+        except NodeError as error:
+            kind = error.kind if isinstance(error, SeriesRefused) else type(error).__name__
+            return {**outcome, "refused": error.message, "kind": kind, "exit_code": error.exit_code}
+        return {**outcome, "card": card, "files": files, "seconds": seconds, **_told(facts)}
+
+    def _work(self, group: SeriesGroup, card: str, folder: Path) -> CaseWork:
+        return CaseWork(
+            case_id=case_identity([item.sop_instance_uid for item in group.instances], card),
+            card_name=card,
+            created_at=time.time(),
+            instances=tuple(item.path for item in group.instances),
+            files=CaseFiles(folder),
+            inference=self.inference,
+            timeout_seconds=self.settings.limits.segmentation_seconds,
+            profiles=(self.profile,),
+            facts={},
+        )
 
 
 def _card_of(group: SeriesGroup, settings: Settings) -> str:
@@ -98,16 +113,22 @@ def _steps(work: CaseWork, description: str) -> tuple[dict[str, Any], dict[str, 
     return facts, seconds
 
 
-def _keep(results: Sequence[Mapping[str, str]], output: Path, name: str) -> list[str]:
+def _keep(results: Sequence[Mapping[str, Any]], output: Path, name: str) -> list[str]:
+    """Copy the results of the profile itself; a variant for peers that refuse label maps has no use here."""
     output.mkdir(parents=True, exist_ok=True)
-    kept = [output / f"{name}.{result['kind'].lower()}.dcm" for result in results]
-    for result, path in zip(results, kept, strict=True):
+    kept = {result["kind"]: result for result in reversed(results)}
+    files = []
+    for kind, result in sorted(kept.items(), reverse=True):
+        path = output / f"{name}{SUFFIXES[kind]}"
         shutil.copyfile(result["path"], path)
-    return [str(path) for path in kept]
+        files.append(str(path))
+    return files
 
 
 def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("structures", "confidence", "remarks", "notes", "verified")}
+    return {
+        key: facts[key] for key in ("structures", "confidence", "remarks", "warnings", "notes", "verified", "released")
+    }
 
 
 def _print(outcomes: Sequence[Mapping[str, Any]]) -> None:
@@ -115,7 +136,7 @@ def _print(outcomes: Sequence[Mapping[str, Any]]) -> None:
         if "refused" in outcome:
             continue
         rows = [("card", outcome["card"]), ("structures", ", ".join(outcome["structures"]))]
-        rows += [("remark", remark) for remark in (*outcome["remarks"], *outcome["notes"])]
+        rows += [("remark", remark) for remark in (*outcome["remarks"], *outcome["warnings"], *outcome["notes"])]
         rows += [("file", file) for file in outcome["files"]]
         rows += [("seconds", ", ".join(f"{step} {seconds:.1f}" for step, seconds in outcome["seconds"].items()))]
         print_table(outcome["series"], ("", ""), rows)

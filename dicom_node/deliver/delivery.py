@@ -11,6 +11,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from dicom_node.deliver.confirmation import Reference, confirm
+from dicom_node.deliver.echo import LABEL_MAP_SEGMENTATION, SEGMENTATION, echo
 from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
@@ -119,6 +120,7 @@ class _Attempt:
         return changed
 
     def make(self, rows: Sequence[Delivery], *, ask_first: bool) -> None:
+        rows = self._one_segmentation(rows)
         references = {row.sop_instance_uid: self._reference(row) for row in rows}
         sendable = {row.sop_instance_uid: row for row in rows if references[row.sop_instance_uid] is not None}
         known = [reference for reference in references.values() if reference is not None]
@@ -129,6 +131,28 @@ class _Attempt:
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         stored = {row.sop_instance_uid: row for row in answered if row.state == "stored"}
         self._confirm_stored(stored, [reference for reference in known if reference.sop_instance_uid in stored])
+
+    def _one_segmentation(self, rows: Sequence[Delivery]) -> list[Delivery]:
+        """Of a label map segmentation and a binary one of the same labels, that which the destination takes.
+
+        A destination whose profile asks for label maps has both on record; it is asked once what it accepts.
+
+        Raises:
+            DeliveryFailed: It does not answer.
+        """
+        label_maps = [row for row in rows if row.sop_class_uid == LABEL_MAP_SEGMENTATION]
+        binary = [row for row in rows if row.sop_class_uid == SEGMENTATION]
+        if not label_maps or not binary:
+            return list(rows)
+        report = echo(self.destination, self.calling_ae)
+        if not report.reachable:
+            raise DeliveryFailed(report.reason)
+        takes_label_maps = report.accepted[LABEL_MAP_SEGMENTATION]
+        spared = binary if takes_label_maps else label_maps
+        reason = "the label map segmentation" if takes_label_maps else "it takes no label map: the binary segmentation"
+        for row in spared:
+            self.record(row, "spared", f"{reason} goes instead")
+        return [row for row in rows if row not in spared]
 
     def _confirm_stored(self, stored: dict[str, Delivery], references: Sequence[Reference]) -> None:
         """Ask after what was just stored; who offers no C-FIND is believed by its C-STORE status."""

@@ -13,8 +13,11 @@ from dicom_node.errors import DeliveryFailed
 from dicom_node.settings import DestinationTable
 from dicom_node.uids import STUDY_ROOT_FIND, VERIFICATION
 
+SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.7"
 RESULT_CLASSES: Final = (
-    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+    SEGMENTATION,
+    LABEL_MAP_SEGMENTATION,
     "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
 )
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import database as db
 from dicom_node.ledger.database import insert_or_nothing, reading
 
-State = Literal["waiting", "stored", "confirmed", "refused", "failed"]
+State = Literal["waiting", "stored", "confirmed", "refused", "failed", "spared"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Delivery:
 
     Attributes:
         state: ``waiting`` (never sent), ``failed`` (to be tried again), ``stored`` (C-STORE succeeded), ``confirmed``
-            (the destination was asked and has it, or offers no way to ask), ``refused`` (it will never take it).
+            (the destination was asked and has it, or offers no way to ask), ``refused`` (it will never take it),
+            ``spared`` (another object that says the same went instead).
         status: Last C-STORE status (PS3.4 B.2.3), None where none was answered.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,21 +12,27 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from dicom_node.anatomy import Profile, Structure, load_profiles
+from dicom_node.anatomy import Structure
 from dicom_node.durable_file import file_sha256
 from dicom_node.errors import InputRefused, UsageError
 from dicom_node.imaging.instances import read_dataset
-from dicom_node.imaging.label_file import read_label_file, write_label_file
+from dicom_node.imaging.label_file import write_label_file, write_segment_file
 from dicom_node.imaging.label_volume import LabelVolume
-from dicom_node.imaging.series import SeriesPlan, discover_series, prove_series
+from dicom_node.imaging.series import SeriesPlan, assemble, discover_series, prove_series
 from dicom_node.imaging.volume import Volume
-from dicom_node.results.decoded import DecodedLabels
-from dicom_node.results.dicom_seg import decode_seg
+from dicom_node.profiles import Profile
+from dicom_node.results.decoded import DecodedObject
+from dicom_node.results.delineation import delineate
 from dicom_node.results.identity import Provenance
+from dicom_node.results.label_sources import gather_labels
 from dicom_node.results.object_file import read_object
 from dicom_node.results.result_files import encode_results, verify_results
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
+from dicom_node.results.seg_decoding import decode_seg
 from dicom_node.results.structure_table import StructureTable, load_structure_table
+
+SEGMENT_SUFFIX = ".seg.nrrd"
+OUTPUT_SUFFIXES = (SEGMENT_SUFFIX, ".nii", ".nii.gz", ".nrrd")
 
 
 @dataclass(frozen=True)
@@ -36,85 +42,108 @@ class EncodedFiles:
     Attributes:
         files: ``*.seg.dcm`` and, unless a note says why not, ``*.rtstruct.dcm``; decoded again and compared.
         notes: What a person should know: another grid, labels left out, no RTSTRUCT and why.
+        warnings: What is implausible about the labels; the objects say so too.
     """
 
     files: list[Path]
     notes: list[str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
-class DecodedFile:
+class DecodedFiles:
     """What ``decode`` wrote.
 
     Attributes:
-        path: The label map.
-        structures: What its labels mean.
-        notes: What a person should know: overlaps.
+        paths: The label maps: one, and a further one for each layer of structures that overlap those before.
+        notes: What a person should know: which structures lie in which file, where there are several.
+        structures: What the labels mean.
     """
 
-    path: Path
-    structures: dict[int, Structure]
+    paths: list[Path]
     notes: list[str]
+    structures: dict[int, Structure]
 
 
 def encode(
-    series_paths: Iterable[Path], labels_path: Path, structures_toml: Path, output: Path, profile: Profile | None = None
+    series_paths: Iterable[Path], labels_path: Path | None, structures_toml: Path, output: Path, profile: Profile
 ) -> EncodedFiles:
-    """Write anyone's label map as SEG and RTSTRUCT of a series.
+    """Write anyone's label files as SEG and RTSTRUCT of a series.
 
-    Identifiers derive from the series, from the bytes of both files and the label map's date: encoding the same again
-    writes the same objects.
+    Identifiers derive from the series, from the bytes of the files and the labels' date: encoding the same again writes
+    the same objects.
 
     Args:
         series_paths: Files and folders of one CT or MR series.
-        labels_path: NIfTI label map in the patient space of the series.
+        labels_path: Label map in the patient space of the series; or the folder of the files that structures name; None
+            where these lie beside the table.
         structures_toml: What the labels mean.
         output: Folder for the files.
-        profile: How results are made; the default profile where None.
+        profile: How results are made.
 
     Raises:
-        NodeError: Wrong usage or settings, a series or label map that is refused, a result that fails its check.
+        NodeError: Wrong usage or settings, a series or label file that is refused, a result that fails its check.
     """
-    table = load_structure_table(structures_toml)
-    volume = _volume_without_pixels(_plan(series_paths))
-    label_volume, notes = _labels_for(volume, labels_path, table)
-    provenance = _provenance(volume, labels_path, structures_toml, table)
-    results = encode_results(
-        volume,
-        label_volume,
-        provenance,
-        output / f"case-{provenance.case_id[:16]}",
-        profile or load_profiles()["default"],
+    is_folder = labels_path is not None and labels_path.is_dir()
+    table = load_structure_table(structures_toml, labels_path if is_folder else None)
+    label_map = None if is_folder else labels_path
+    plan = _plan(series_paths)
+    external = profile.external and "RTSTRUCT" in profile.results
+    volume = assemble(plan) if external else _volume_without_pixels(plan)
+    gathered = gather_labels(volume.geometry, label_map, table)
+    delineation = delineate(volume, gathered.label_volume, external=external)
+    label_files = [*([label_map] if label_map else []), *(file.path for file in table.files.values())]
+    provenance = _provenance(volume, label_files, structures_toml, table)
+    target = output / f"case-{provenance.case_id[:16]}"
+    results = encode_results(delineation, provenance, target, profile)
+    verify_results(results.files, delineation)
+    return EncodedFiles(
+        files=[file.path for file in results.files],
+        notes=[*gathered.notes, *results.notes],
+        warnings=[*delineation.objections, *delineation.warnings],
     )
-    verify_results(results.files, label_volume, volume)
-    return EncodedFiles(files=list(results.files), notes=[*notes, *results.notes])
 
 
-def decode(object_path: Path, series_paths: Iterable[Path], output: Path) -> DecodedFile:
-    """Write a SEG or RTSTRUCT as a NIfTI label map on the grid of its series.
+def decode(object_path: Path, series_paths: Iterable[Path], output: Path) -> DecodedFiles:
+    """Write a SEG or RTSTRUCT as a label map on the grid of its series.
 
     Args:
         object_path: The SEG or RTSTRUCT, of this node or of anyone.
         series_paths: Files and folders of the series it belongs to.
-        output: ``.nii`` or ``.nii.gz``.
+        output: ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.seg.nrrd``. The last holds structures that overlap; in the other
+            formats these go to files beside the first, with ``-2``, ``-3`` ... before the suffix.
 
     Raises:
         NodeError: Wrong usage; a series or object that is refused, or that do not belong together.
     """
-    if not output.name.endswith((".nii", ".nii.gz")):
-        raise UsageError(f"{output}: the label map is written as NIfTI; expected a name ending in .nii or .nii.gz")
+    suffix = next((suffix for suffix in OUTPUT_SUFFIXES if output.name.endswith(suffix)), None)
+    if suffix is None:
+        raise UsageError(f"{output}: expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}")
     dataset = read_object(object_path)
     plan = _plan(series_paths)
     _require_same_frame(dataset, plan)
-    decoded = _decode(dataset, plan)
-    write_label_file(output, decoded.label_volume.labels, plan.geometry)
-    notes = []
-    if decoded.overlaps:
-        notes.append(f"{decoded.overlaps} voxels belong to several structures; the label map keeps the last of them")
-    return DecodedFile(path=output, structures=decoded.label_volume.structures, notes=notes)
+    label_volume = _decode(dataset, plan).label_volume
+    structures = {label: item for layer in label_volume.layers for label, item in layer.structures.items()}
+    structures = dict(sorted(structures.items()))
+    if suffix == SEGMENT_SUFFIX:
+        write_segment_file(output, label_volume)
+        return DecodedFiles([output], [], structures)
+    return DecodedFiles(*_write_layers(label_volume, output, suffix), structures)
 
 
-def _decode(dataset: Dataset, plan: SeriesPlan) -> DecodedLabels:
+def _write_layers(label_volume: LabelVolume, output: Path, suffix: str) -> tuple[list[Path], list[str]]:
+    """A file for each layer; and which structures lie in which file, where there are several."""
+    paths, notes = [], []
+    for number, layer in enumerate(label_volume.layers, start=1):
+        stem = output.name.removesuffix(suffix)
+        paths.append(output if number == 1 else output.with_name(f"{stem}-{number}{suffix}"))
+        write_label_file(paths[-1], layer.labels, layer.geometry)
+        if label_volume.overlays:
+            notes.append(f"{paths[-1].name}: {', '.join(item.name for item in layer.structures.values())}")
+    return paths, notes
+
+
+def _decode(dataset: Dataset, plan: SeriesPlan) -> DecodedObject:
     if dataset.get("SOPClassUID") == RTStructureSetStorage:
         return decode_rtstruct(dataset, plan.geometry)
     return decode_seg(dataset, plan.geometry)
@@ -140,38 +169,20 @@ def _volume_without_pixels(plan: SeriesPlan) -> Volume:
     )
 
 
-def _labels_for(volume: Volume, labels_path: Path, table: StructureTable) -> tuple[LabelVolume, list[str]]:
-    """The label map on the series' grid, without the labels that the table does not explain."""
-    if not labels_path.is_file():
-        raise UsageError(f"{labels_path}: no such file; expected a NIfTI label map")
-    label_file = read_label_file(labels_path, volume.geometry)
-    label_volume = LabelVolume(label_file.labels, volume.geometry, table.structures)
-    counts = label_volume.voxel_counts()
-    notes = []
-    if label_file.resampled:
-        notes.append("the label map has another grid than the series; labels were taken from the nearest voxel")
-    unexplained = [int(label) for label in np.flatnonzero(counts) if label and label not in table.structures]
-    if unexplained:
-        notes.append(f"labels without a [[structure]] were left out: {', '.join(map(str, unexplained))}")
-        label_file.labels[np.isin(label_file.labels, unexplained)] = 0
-    empty = [structure.name for label, structure in sorted(table.structures.items()) if not counts[label]]
-    if empty:
-        notes.append(f"structures without a voxel were left out: {', '.join(empty)}")
-    return label_volume, notes
-
-
-def _provenance(volume: Volume, labels_path: Path, structures_toml: Path, table: StructureTable) -> Provenance:
-    """Who made the labels; the case is the series and the two files, its time that of the label map."""
+def _provenance(
+    volume: Volume, label_files: Sequence[Path], structures_toml: Path, table: StructureTable
+) -> Provenance:
+    """Who made the labels; the case is the series and the files, its time that of the newest label file."""
     digest = hashlib.sha256("\n".join(sorted({source.sop_instance_uid for source in volume.sources})).encode())
-    labels_sha256 = file_sha256(labels_path)
-    digest.update(labels_sha256.encode())
-    digest.update(file_sha256(structures_toml).encode())
-    created = datetime.fromtimestamp(int(labels_path.stat().st_mtime))  # noqa: DTZ006 - DICOM dates are local
+    hashes = [file_sha256(path) for path in label_files]
+    for content in (*hashes, file_sha256(structures_toml)):
+        digest.update(content.encode())
+    created = datetime.fromtimestamp(max(int(path.stat().st_mtime) for path in label_files))  # noqa: DTZ006 - DICOM dates are local
     digest.update(created.isoformat().encode())  # it is written into the objects: one UID, one content
     return Provenance(
         case_id=digest.hexdigest(),
         card=table.algorithm or "label map",
-        version=table.version or labels_sha256[:8],
+        version=table.version or hashes[0][:8],
         weights_sha256="",
         created=created,
         algorithm_type=table.algorithm_type,

@@ -1,4 +1,4 @@
-"""Contours of a mask along the borders of its pixels, and masks of contours.
+"""Contours of a mask along the borders of its pixels.
 
 A contour runs exactly on pixel borders, so that whatever fills it by pixel centres gets the mask back, pixel for
 pixel: nothing is lost of shells thinner than two pixels, of single pixels and lines. (Marching squares between pixel
@@ -14,25 +14,37 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from dicom_node.results.islands import Island, Points, join_holes
+
 Mask = npt.NDArray[np.bool_]
 Corners = npt.NDArray[np.int32]
-"""(n, 2) corners (row, column) of one closed contour, the first not repeated."""
+"""(n, 2) corners (row, column) of one closed border, the first not repeated."""
 _FOUR_CONNECTED = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 
 
-def pixel_edge_contours(mask: Mask) -> list[Corners]:
-    """The contours of a mask, one per island.
-
-    Pixels that touch at a corner only are islands of their own, so a contour never crosses itself. Holes are joined to
-    the outside by keyholes: two runs over the same line of pixel corners, one there and one back, which no filling
-    rule (even-odd, non-zero) sees. Corners on a straight line are dropped, but for the end of a keyhole.
+def pixel_edge_contours(mask: Mask) -> list[Points]:
+    """The contours of a mask, one per island, holes joined to the outside by keyholes.
 
     Args:
         mask: (rows, columns).
 
     Returns:
-        One contour per island, by its first pixel in row order; clockwise as the image is seen. Empty for an empty
-        mask.
+        One contour per island, in the order of :func:`pixel_edge_islands`. Empty for an empty mask.
+    """
+    return [join_holes(island) for island in pixel_edge_islands(mask)]
+
+
+def pixel_edge_islands(mask: Mask) -> list[Island]:
+    """The borders of a mask, on pixel edges.
+
+    Pixels that touch at a corner only are islands of their own, so a border never crosses itself. Corners on a straight
+    line are dropped.
+
+    Args:
+        mask: (rows, columns).
+
+    Returns:
+        Islands by their first pixel in row order. Empty for an empty mask.
     """
     used_rows, used_columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(used_rows):
@@ -40,19 +52,19 @@ def pixel_edge_contours(mask: Mask) -> list[Corners]:
     top, left = int(used_rows[0]), int(used_columns[0])
     padded = np.pad(mask[top : used_rows[-1] + 1, left : used_columns[-1] + 1], 1)
     islands, count = ndimage.label(padded, structure=_FOUR_CONNECTED)
-    outer: list[Corners | None] = [None] * (count + 1)
-    holes: list[list[Corners]] = [[] for _ in range(count + 1)]
+    outer: list[Points | None] = [None] * (count + 1)
+    holes: list[list[Points]] = [[] for _ in range(count + 1)]
     for loop, island in _loops(padded, islands):
+        moved = loop.astype(np.float64) + np.array([top, left])
         if _signed_area(loop) > 0:
-            outer[island] = loop
+            outer[island] = moved
         else:
-            holes[island].append(loop)
-    offset = np.array([top, left], dtype=np.int32)
-    contours = []
-    for contour, inner in zip(outer[1:], holes[1:], strict=True):
-        assert contour is not None
-        contours.append(_join_holes(contour, inner, padded) + offset)
-    return contours
+            holes[island].append(moved)
+    found = []
+    for border, inner in zip(outer[1:], holes[1:], strict=True):
+        assert border is not None
+        found.append(Island(border, tuple(inner)))
+    return found
 
 
 def _loops(padded: Mask, islands: npt.NDArray[np.int32]) -> list[tuple[Corners, int]]:
@@ -129,30 +141,3 @@ def _signed_area(loop: Corners) -> int:
     """Twice the area; positive where the inside is on the right of the direction (rows grow downwards)."""
     row, column = loop[:, 0].astype(np.int64), loop[:, 1].astype(np.int64)
     return int(np.sum(column * np.roll(row, -1) - np.roll(column, -1) * row))
-
-
-def _join_holes(contour: Corners, holes: list[Corners], padded: Mask) -> Corners:
-    """Cut a keyhole from the leftmost corner of each hole straight to the left, to the next border.
-
-    Holes are taken from left to right: what a keyhole runs into is the outer border or a hole joined already.
-    """
-    anchored = [np.roll(hole, -int(np.lexsort((hole[:, 0], hole[:, 1]))[0]), axis=0) for hole in holes]
-    for hole in sorted(anchored, key=lambda hole: (int(hole[0, 1]), int(hole[0, 0]))):
-        row, column = int(hole[0, 0]), int(hole[0, 1])
-        both_inside = padded[row, : column + 1] & padded[row + 1, : column + 1]
-        contour = _insert(contour, hole, (row, int(np.flatnonzero(~both_inside)[-1])))
-    return contour
-
-
-def _insert(contour: Corners, hole: Corners, target: tuple[int, int]) -> Corners:
-    """Open a contour at a point of its border and lead it around a hole that starts at its anchor."""
-    row, column = target
-    following = np.roll(contour, -1, axis=0)
-    at_corner = (contour[:, 0] == row) & (contour[:, 1] == column)
-    low, high = np.minimum(contour[:, 0], following[:, 0]), np.maximum(contour[:, 0], following[:, 0])
-    on_run = (contour[:, 1] == column) & (following[:, 1] == column) & (low < row) & (row < high)
-    after_corner = bool(at_corner.any())
-    index = int(np.argmax(at_corner if after_corner else on_run))
-    bridge = np.array([[row, column]], dtype=np.int32)
-    before = contour[: index + 1] if after_corner else np.concatenate([contour[: index + 1], bridge])
-    return np.concatenate([before, hole, hole[:1], bridge, contour[index + 1 :]])

@@ -1,31 +1,98 @@
-"""What a decoder read from an encoded object."""
+"""What a decoder reads from an encoded object: structures, and their masks slice by slice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset
 
+from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
+from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
+
+Mask = npt.NDArray[np.bool_]
+Reference = tuple[str, int | None]
+"""SOP instance and, within a multi-frame one, frame number."""
 
 
 @dataclass(frozen=True)
-class DecodedLabels:
+class DecodedMask:
+    """One structure on one slice, or a part of it.
+
+    Attributes:
+        label: The structure's label.
+        k: The slice its plane is.
+        rows: Rows of a window outside of which there is nothing.
+        columns: Columns of that window.
+        mask: (rows, columns) of the window.
+        references: Source images that the object says it was drawn on.
+        off_plane_mm: How far a point lies off the slice's plane at most; 0 for segmentations.
+    """
+
+    label: int
+    k: int
+    rows: slice
+    columns: slice
+    mask: Mask
+    references: tuple[Reference, ...] = ()
+    off_plane_mm: float = 0.0
+
+
+@dataclass(frozen=True)
+class DecodedObject:
     """What an object says.
 
     Attributes:
-        label_volume: Labels on the given geometry; where segments or ROIs overlap, the later one.
+        geometry: Planes of the series it was decoded on.
+        structures: What each label means: an entry of anatomy.toml, or made from the object's codes.
+        names: SegmentLabel or ROIName of each label, as encoded.
         lateralities: Coded side of each label, None where none is coded.
-        overlaps: Voxels that more than one segment or ROI claims.
-        off_plane_mm: How far a contour point lies off the plane of its slice at most; 0 for segmentations.
+        masks: Reads the masks anew each time it is called, one at a time, in the object's order; raises InputRefused
+            where one cannot be read or does not lie on the series.
     """
 
-    label_volume: LabelVolume
+    geometry: Geometry
+    structures: dict[int, Structure]
+    names: dict[int, str]
     lateralities: dict[int, str | None]
-    overlaps: int = 0
-    off_plane_mm: float = 0.0
+    masks: Callable[[], Iterator[DecodedMask]]
+
+    @cached_property
+    def label_volume(self) -> LabelVolume:
+        """Every structure, in as few layers as hold them: one where nothing overlaps.
+
+        Raises:
+            InputRefused: As for ``masks``.
+        """
+        gathered: dict[int, list[DecodedMask]] = defaultdict(list)
+        for mask in self.masks():
+            if mask.mask.any():
+                gathered[mask.label].append(mask)
+        dtype = np.uint16 if max(self.structures, default=0) > 255 else np.uint8
+        layers = [(np.zeros(self.geometry.shape, dtype=dtype), set[int]())]
+        for label in self.structures:
+            for labels, held in layers:  # noqa: B007 - the last one is used where none is free
+                if not any(labels[mask.k, mask.rows, mask.columns][mask.mask].any() for mask in gathered[label]):
+                    break
+            else:
+                labels, held = np.zeros(self.geometry.shape, dtype=dtype), set()
+                layers.append((labels, held))
+            held.add(label)
+            for mask in gathered[label]:
+                labels[mask.k, mask.rows, mask.columns][mask.mask] = label
+        volumes = [
+            LabelVolume(
+                labels, self.geometry, {label: self.structures[label] for label in self.structures if label in held}
+            )
+            for labels, held in layers
+        ]
+        return LabelVolume(volumes[0].labels, self.geometry, volumes[0].structures, overlays=tuple(volumes[1:]))
 
 
 def require_attributes(dataset: Dataset, keywords: Iterable[str]) -> None:

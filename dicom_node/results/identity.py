@@ -123,6 +123,33 @@ def derived_uid(case_id: str, role: str) -> UID:
     return UID(f"2.25.{uuid5(_NAMESPACE, f'{case_id}/{role}').int}")
 
 
+def derived_role(kind: str, profile_identity: str, name: str) -> str:
+    """The role of a UID within one kind of result: objects that differ by their profile have UIDs of their own.
+
+    Args:
+        kind: ``seg``, ``rtstruct`` ...
+        profile_identity: Of the destination's profile; empty for the default.
+        name: ``instance``, ``series`` ...
+    """
+    return "/".join(part for part in (kind, profile_identity, name) if part)
+
+
+def tracking_uid(header: Dataset, structure_name: str) -> UID:
+    """TrackingUID of a structure (PS3.3 C.8.20.2): one for each patient and structure, the same at every time point.
+
+    The patient is known by PatientID and its issuer; where the source has no PatientID, structures can be followed
+    within their study only. It is a hash without a secret: who knows a PatientID can tell that a UID is of it, so
+    de-identification has to replace it (PS3.15 E.1 does).
+
+    Args:
+        header: Of the source.
+        structure_name: Name of anatomy.toml, whatever a destination calls it.
+    """
+    patient, issuer = (str(header.get(keyword) or "").strip() for keyword in ("PatientID", "IssuerOfPatientID"))
+    owner = f"patient/{issuer}\\{patient}" if patient else f"study/{header.StudyInstanceUID}"
+    return derived_uid(owner, f"tracking/{structure_name}")
+
+
 def series_number(volume: Volume, modality: str) -> int:
     """SeriesNumber of a result: a high number that ends in the source's own."""
     return SERIES_NUMBER_BASE[modality] + min(max(_source_number(volume.header) or 0, 0), 499_999)

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.durable_file import write_durably
+from dicom_node.durable_file import write_durably_with
 from dicom_node.errors import InputRefused
 
 Encoded = Path | bytes
@@ -24,12 +24,12 @@ def to_bytes(dataset: Dataset) -> bytes:
 
 
 def write_object(path: Path, dataset: Dataset) -> None:
-    """Write a data set as a file that survives a power cut.
+    """Write a data set as a file that survives a power cut; the file never lies in memory as a whole.
 
     Raises:
         StorageFull: The disk has no room.
     """
-    write_durably(path, [to_bytes(dataset)])
+    write_durably_with(path, lambda file: dataset.save_as(file, enforce_file_format=True))
 
 
 def read_object(encoded: Encoded) -> FileDataset:

@@ -6,18 +6,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.anatomy import Profile
 from dicom_node.errors import InputRefused
-from dicom_node.imaging.label_volume import LabelVolume
-from dicom_node.imaging.volume import Volume
+from dicom_node.profiles import Profile, ResultKind
+from dicom_node.results.delineation import Delineation
 from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import Provenance
 from dicom_node.results.object_file import write_object
 from dicom_node.results.rtstruct import encode_rtstruct
 from dicom_node.results.verification import Verification, verify_rtstruct, verify_seg
 
-SEG_SUFFIX = ".seg.dcm"
-RTSTRUCT_SUFFIX = ".rtstruct.dcm"
+SUFFIXES: dict[ResultKind, str] = {"SEG": ".seg.dcm", "RTSTRUCT": ".rtstruct.dcm"}
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """One object on the disk.
+
+    Attributes:
+        path: ``STEM.seg.dcm`` or ``STEM.rtstruct.dcm``.
+        kind: What it is.
+        profile: What it was made for.
+    """
+
+    path: Path
+    kind: ResultKind
+    profile: Profile
 
 
 @dataclass(frozen=True)
@@ -25,25 +38,22 @@ class ResultFiles:
     """What was written.
 
     Attributes:
-        files: ``STEM.seg.dcm`` and, unless a note says why not, ``STEM.rtstruct.dcm``.
+        files: The objects that the profile asks for, unless a note says why not.
         notes: Why there is no RTSTRUCT, where there is none.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[ResultFile, ...]
     notes: tuple[str, ...]
 
 
-def encode_results(
-    volume: Volume, label_volume: LabelVolume, provenance: Provenance, target: Path, profile: Profile
-) -> ResultFiles:
-    """Encode and write a SEG and an RTSTRUCT; :func:`verify_results` has to follow.
+def encode_results(delineation: Delineation, provenance: Provenance, target: Path, profile: Profile) -> ResultFiles:
+    """Encode and write what a profile asks for; :func:`verify_results` has to follow.
 
     An irregular series that the profile allows no contours of keeps its SEG; a note carries the reason.
 
     Args:
-        volume: The source.
-        label_volume: Labels on its slices.
-        provenance: What made them.
+        delineation: What is to be delivered.
+        provenance: What made it.
         target: Folder and stem of the files.
         profile: How results are made.
 
@@ -51,38 +61,47 @@ def encode_results(
         InputRefused: There is nothing to write, or no frame of reference to write it in.
         StorageFull: The disk has no room.
     """
-    seg = target.with_name(f"{target.name}{SEG_SUFFIX}")
-    write_object(seg, encode_seg(volume, label_volume, provenance, profile.seg))
-    try:
-        structure_set = encode_rtstruct(
-            volume,
-            label_volume,
-            provenance,
-            allow_irregular=profile.irregular_contours,
-            name_length=profile.name_length,
-        )
-    except InputRefused as refusal:
-        return ResultFiles((seg,), (f"no RTSTRUCT: {refusal.message}",))
-    rtstruct = target.with_name(f"{target.name}{RTSTRUCT_SUFFIX}")
-    write_object(rtstruct, structure_set)
-    return ResultFiles((seg, rtstruct), ())
+    written, notes = [], []
+    for kind in profile.results:
+        path = target.with_name(f"{target.name}{SUFFIXES[kind]}")
+        try:
+            _write(kind, path, delineation, provenance, profile)
+        except InputRefused as refusal:
+            if kind == "SEG" or profile.results == ("RTSTRUCT",):
+                raise
+            notes.append(f"no RTSTRUCT: {refusal.message}")
+        else:
+            written.append(ResultFile(path, kind, profile))
+    return ResultFiles(tuple(written), tuple(notes))
 
 
-def verify_results(files: Iterable[Path], label_volume: LabelVolume, volume: Volume) -> tuple[Verification, ...]:
+def verify_results(files: Iterable[ResultFile], delineation: Delineation) -> tuple[Verification, ...]:
     """Decode written results from the disk and compare them with what they were made from.
 
     Args:
         files: Of :func:`encode_results`.
-        label_volume: What they were made from.
-        volume: The source.
+        delineation: What they were made from.
 
     Returns:
         One verification per file, in their order.
 
     Raises:
-        VerificationFailed: A file does not hold the label volume; it stays on the disk for examination.
+        VerificationFailed: A file does not hold the labels; it stays on the disk for examination.
     """
-    return tuple(
-        (verify_rtstruct if path.name.endswith(RTSTRUCT_SUFFIX) else verify_seg)(path, label_volume, volume)
-        for path in files
-    )
+    return tuple(_verify(file, delineation) for file in files)
+
+
+def _write(kind: ResultKind, path: Path, delineation: Delineation, provenance: Provenance, profile: Profile) -> None:
+    volume, remarks = delineation.volume, delineation.remarks
+    if kind == "SEG":
+        write_object(
+            path, encode_seg(volume, delineation.labels, provenance, profile, kind=profile.seg, remarks=remarks)
+        )
+    else:
+        write_object(path, encode_rtstruct(volume, delineation.outlined, provenance, profile, remarks=remarks))
+
+
+def _verify(file: ResultFile, delineation: Delineation) -> Verification:
+    if file.kind == "SEG":
+        return verify_seg(file.path, delineation.labels, delineation.volume, file.profile)
+    return verify_rtstruct(file.path, delineation.outlined, delineation.volume, file.profile)

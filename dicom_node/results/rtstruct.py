@@ -1,4 +1,4 @@
-"""RT Structure Set (PS3.3 A.19) of a label volume: contours along pixel borders, each on its own slice's plane.
+"""RT Structure Set (PS3.3 A.19) of a label volume: each contour on its own slice's plane.
 
 Implicit VR little endian, the default transfer syntax: a long contour has more than the 64 kB that an explicit DS
 value can hold (PS3.5 7.1.2).
@@ -6,7 +6,7 @@ value can hold (PS3.5 7.1.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from pydicom import Dataset
@@ -14,26 +14,28 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
-from scipy import ndimage
 
 from dicom_node.anatomy import Code, Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import FloatArray, Geometry
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
+from dicom_node.profiles import Profile
 from dicom_node.results.coding import code_item, type_item
-from dicom_node.results.contours import Corners, pixel_edge_contours
+from dicom_node.results.drawing import contours_of
 from dicom_node.results.identity import (
     RESEARCH_NOTE,
     Provenance,
     add_equipment,
     add_source_identity,
     add_times,
+    derived_role,
     derived_uid,
     frame_of_reference,
     series_description,
     series_number,
 )
+from dicom_node.results.islands import Points
 
 _CONTOUR_DATA = Tag("ContourData")
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
@@ -44,42 +46,43 @@ def encode_rtstruct(
     volume: Volume,
     label_volume: LabelVolume,
     provenance: Provenance,
+    profile: Profile | None = None,
     *,
-    allow_irregular: bool = False,
-    name_length: int = 16,
+    remarks: Mapping[int, str] | None = None,
 ) -> Dataset:
-    """An RT Structure Set of every structure that has voxels; each label is the number of its ROI.
+    """An RT Structure Set of every structure that has voxels and is wanted; each label is the number of its ROI.
 
     Args:
         volume: The source; its voxels are not used.
-        label_volume: Labels on the very slices of ``volume``.
+        label_volume: Labels on the very slices of ``volume``; structures of its overlays may overlap the others.
         provenance: What made the labels.
-        allow_irregular: Whether a tilted or unevenly spaced series is encoded too. Every contour is right then as
-            well, but planning systems interpolate between slices as if they were even.
-        name_length: Longest ROIName.
+        profile: How contours are drawn, and what structures are called; the default profile where None.
+        remarks: What ROIDescription says of a label beside the usual.
 
     Returns:
         The data set with ``file_meta``; not approved (ApprovalStatus UNAPPROVED).
 
     Raises:
-        InputRefused: The source has no FrameOfReferenceUID, its planes are irregular and that is not allowed, or no
-            structure has a voxel.
+        InputRefused: The source has no FrameOfReferenceUID, its planes are irregular and the profile does not allow
+            that, or no structure has a voxel.
     """
-    _require_regular(volume, allow_irregular)
-    present = dict(label_volume.present())
+    profile = profile or Profile()
+    _require_regular(volume, profile)
+    present = {label: structure for label, structure in label_volume.present() if profile.wants(structure)}
     if not present:
         raise InputRefused(
             "no structure was found in the series, so there is nothing to contour; check that the series shows the "
             "anatomy that it was segmented for",
             SeriesInstanceUID=volume.series_instance_uid,
         )
-    dataset = _structure_set(volume, provenance)
-    names = roi_names(list(present.values()), name_length)
-    boxes = ndimage.find_objects(label_volume.labels)
+    dataset = _structure_set(volume, provenance, profile)
+    names = roi_names(present, profile)
+    boxes = label_volume.bounding_boxes()
     rois, contours, observations = [], [], []
-    for (label, structure), name in zip(present.items(), names, strict=True):
-        rois.append(_roi(label, name, volume, provenance))
-        contours.append(_roi_contour(label, structure, _contour_items(volume, label_volume, label, boxes[label - 1])))
+    for label, structure in present.items():
+        drawn = contours_of(label_volume.layer_of(label), label, boxes[label], profile)
+        rois.append(_roi(label, names[label], volume, provenance, (remarks or {}).get(label, "")))
+        contours.append(_roi_contour(label, structure, _contour_items(volume, drawn)))
         observations.append(_observation(label, structure))
     dataset.StructureSetROISequence = rois
     dataset.ROIContourSequence = contours
@@ -87,18 +90,23 @@ def encode_rtstruct(
     return dataset
 
 
-def roi_names(structures: list[Structure], length: int = 16) -> list[str]:
-    """ROINames that are unique ignoring case and no longer than asked for: names, else aliases, else numbered."""
-    names: list[str] = []
+def roi_names(structures: Mapping[int, Structure], profile: Profile | None = None) -> dict[int, str]:
+    """ROINames by label, unique ignoring case and no longer than the profile allows.
+
+    The site's own name, else the TG-263 name or its alias; numbered where two would be one.
+    """
+    profile = profile or Profile()
+    names: dict[int, str] = {}
     taken: set[str] = set()
-    for structure in structures:
-        name = structure.short_name if length <= 16 else structure.alias or structure.name
-        candidate, number = name[:length], 1
+    for label, structure in structures.items():
+        own = structure.short_name if profile.name_length <= 16 else structure.alias or structure.name
+        name = profile.names.get(structure.name, own)
+        candidate, number = name[: profile.name_length], 1
         while candidate.casefold() in taken:
             number += 1
-            candidate = f"{name[: length - len(str(number)) - 1]}_{number}"
+            candidate = f"{name[: profile.name_length - len(str(number)) - 1]}_{number}"
         taken.add(candidate.casefold())
-        names.append(candidate)
+        names[label] = candidate
     return names
 
 
@@ -108,10 +116,10 @@ def decimal_strings(points: FloatArray) -> bytes:
     return text.encode("ascii")
 
 
-def _require_regular(volume: Volume, allow_irregular: bool) -> None:
+def _require_regular(volume: Volume, profile: Profile) -> None:
     geometry = volume.geometry
     frame_of_reference(volume)
-    if geometry.is_regular or allow_irregular:
+    if geometry.is_regular or profile.irregular_contours:
         return
     what = (
         f"tilted by {geometry.tilt_degrees:.1f} degrees"
@@ -125,17 +133,17 @@ def _require_regular(volume: Volume, allow_irregular: bool) -> None:
     )
 
 
-def _structure_set(volume: Volume, provenance: Provenance) -> Dataset:
+def _structure_set(volume: Volume, provenance: Provenance, profile: Profile) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.SOPClassUID = RTStructureSetStorage
-    dataset.SOPInstanceUID = derived_uid(provenance.case_id, "rtstruct/instance")
+    dataset.SOPInstanceUID = derived_uid(provenance.case_id, derived_role("rtstruct", profile.identity, "instance"))
     add_source_identity(dataset, volume.header)
     add_equipment(dataset, volume, provenance)
     add_times(dataset, provenance, "InstanceCreation", "Series", "StructureSet")
     dataset.Modality = "RTSTRUCT"
-    dataset.SeriesInstanceUID = derived_uid(provenance.case_id, "rtstruct/series")
+    dataset.SeriesInstanceUID = derived_uid(provenance.case_id, derived_role("rtstruct", profile.identity, "series"))
     dataset.SeriesNumber = series_number(volume, "RTSTRUCT")
     dataset.SeriesDescription = series_description(volume, provenance, "RTSTRUCT")
     dataset.OperatorsName = ""
@@ -165,12 +173,12 @@ def _referenced_frame_of_reference(volume: Volume) -> Dataset:
     return frame
 
 
-def _roi(number: int, name: str, volume: Volume, provenance: Provenance) -> Dataset:
+def _roi(number: int, name: str, volume: Volume, provenance: Provenance, remark: str) -> Dataset:
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference(volume)
     roi.ROIName = name
-    roi.ROIDescription = RESEARCH_NOTE
+    roi.ROIDescription = f"{remark}. {RESEARCH_NOTE}." if remark else f"{RESEARCH_NOTE}."
     roi.ROIGenerationAlgorithm = provenance.algorithm_type
     roi.ROIGenerationDescription = provenance.algorithm
     roi.ROIDerivationAlgorithmIdentificationSequence = [_algorithm(provenance)]
@@ -206,24 +214,17 @@ def _observation(number: int, structure: Structure) -> Dataset:
     return item
 
 
-def _contour_items(
-    volume: Volume, label_volume: LabelVolume, label: int, box: tuple[slice, slice, slice]
-) -> Iterator[Dataset]:
-    """Every contour of a structure, slice by slice within its bounding box."""
-    stack, rows, columns = box
-    offset = np.array([rows.start, columns.start])
-    number = 0
-    for k in range(stack.start, stack.stop):
-        for contour in pixel_edge_contours(label_volume.labels[k, rows, columns] == label):
-            number += 1
-            points = _patient_mm(contour + offset, k, volume.geometry)
-            item = Dataset()
-            item.ContourImageSequence = [_image_item(volume.sources[k])]
-            item.ContourGeometricType = "CLOSED_PLANAR"
-            item.NumberOfContourPoints = len(points)
-            item.ContourNumber = number
-            _set_contour_data(item, points)
-            yield item
+def _contour_items(volume: Volume, contours: Iterable[tuple[int, Points]]) -> Iterator[Dataset]:
+    """An item for every contour of a structure, with the slice it was drawn on."""
+    for number, (k, contour) in enumerate(contours, start=1):
+        points = _patient_mm(contour, k, volume.geometry)
+        item = Dataset()
+        item.ContourImageSequence = [_image_item(volume.sources[k])]
+        item.ContourGeometricType = "CLOSED_PLANAR"
+        item.NumberOfContourPoints = len(points)
+        item.ContourNumber = number
+        _set_contour_data(item, points)
+        yield item
 
 
 def _set_contour_data(item: Dataset, points: FloatArray) -> None:
@@ -234,10 +235,10 @@ def _set_contour_data(item: Dataset, points: FloatArray) -> None:
     item.set_original_encoding(True, True, "iso8859")  # else the bytes are decoded before they are written
 
 
-def _patient_mm(corners: Corners, k: int, geometry: Geometry) -> FloatArray:
-    """(n, 3) patient_mm of pixel corners of slice k, on the plane of that slice alone."""
-    row = (corners[:, 0] - 0.5) * geometry.row_spacing
-    column = (corners[:, 1] - 0.5) * geometry.column_spacing
+def _patient_mm(points: Points, k: int, geometry: Geometry) -> FloatArray:
+    """(n, 3) patient_mm of points on the lattice of pixel corners of slice k, on the plane of that slice alone."""
+    row = (points[:, 0] - 0.5) * geometry.row_spacing
+    column = (points[:, 1] - 0.5) * geometry.column_spacing
     in_plane = np.outer(row, geometry.column_direction) + np.outer(column, geometry.row_direction)
     return np.asarray(geometry.origins[k] + in_plane)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
@@ -12,16 +14,15 @@ from pydicom.uid import RTStructureSetStorage
 from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import FloatArray, Geometry
-from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.results.coding import coded_laterality, structure_of
-from dicom_node.results.decoded import DecodedLabels, require_attributes
+from dicom_node.results.decoded import DecodedMask, DecodedObject, Reference, require_attributes
 from dicom_node.results.filling import fill_even_odd
 
 _TYPE = "RTROIIdentificationCodeSequence"
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
-def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedLabels:
+def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedObject:
     """Fill the contours of every ROI by the even-odd rule at pixel centres, each on the slice it lies on.
 
     All closed contours of an ROI on one slice are filled together, so that holes count, whether they are keyholes or
@@ -32,32 +33,39 @@ def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedLabels:
         geometry: Planes of the series it was drawn on.
 
     Raises:
-        InputRefused: It is no RT Structure Set, a contour cannot be read, or one lies off the series' planes.
+        InputRefused: It is no RT Structure Set. Reading the masks raises it where a contour cannot be read, or lies
+            off the series' planes.
     """
     if dataset.get("SOPClassUID") != RTStructureSetStorage:
         raise InputRefused(f"expected an RT Structure Set, got SOP class {dataset.get('SOPClassUID', 'none')}")
     require_attributes(dataset, ("StructureSetROISequence", "ROIContourSequence"))
     labels_of = _labels_of([int(roi.ROINumber) for roi in dataset.StructureSetROISequence])
-    labels = np.zeros(geometry.shape, dtype=np.uint16 if max(labels_of.values(), default=0) > 255 else np.uint8)
-    overlaps, off_plane = 0, 0.0
+    structures, lateralities = _structures(dataset, labels_of)
+    return DecodedObject(
+        geometry=geometry,
+        structures=structures,
+        names={labels_of[int(roi.ROINumber)]: str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence},
+        lateralities=lateralities,
+        masks=lambda: _masks(dataset, geometry, labels_of),
+    )
+
+
+def _masks(dataset: Dataset, geometry: Geometry, labels_of: dict[int, int]) -> Iterator[DecodedMask]:
+    """Every ROI on every slice that it has contours on."""
     for item in dataset.ROIContourSequence:
         number = int(item.ReferencedROINumber)
         if number not in labels_of:
             raise InputRefused(f"contours belong to ROI {number}, which StructureSetROISequence does not describe")
-        polygons, distance = _polygons(item, geometry)
-        off_plane = max(off_plane, distance)
-        for k, loops in polygons.items():
-            rows, columns, mask = fill_even_odd(loops, geometry.rows, geometry.columns)
-            window = labels[k, rows, columns]
-            overlaps += int(np.count_nonzero(window[mask]))
-            window[mask] = labels_of[number]
-    structures, lateralities = _structures(dataset, labels_of)
-    return DecodedLabels(
-        label_volume=LabelVolume(labels=labels, geometry=geometry, structures=structures),
-        lateralities=lateralities,
-        overlaps=overlaps,
-        off_plane_mm=off_plane,
-    )
+        drawn: dict[int, list[_Drawn]] = defaultdict(list)
+        for contour in item.get("ContourSequence", []):
+            if contour.get("ContourGeometricType") in _CLOSED:
+                k, found = _drawn(contour, geometry)
+                drawn[k].append(found)
+        for k, contours in sorted(drawn.items()):
+            rows, columns, mask = fill_even_odd([found.polygon for found in contours], geometry.rows, geometry.columns)
+            references = tuple(dict.fromkeys(reference for found in contours for reference in found.references))
+            off_plane = max(found.off_plane_mm for found in contours)
+            yield DecodedMask(labels_of[number], k, rows, columns, mask, references, off_plane)
 
 
 def _labels_of(numbers: list[int]) -> dict[int, int]:
@@ -82,28 +90,34 @@ def _structures(dataset: Dataset, labels_of: dict[int, int]) -> tuple[dict[int, 
     return structures, lateralities
 
 
-def _polygons(item: Dataset, geometry: Geometry) -> tuple[dict[int, list[FloatArray]], float]:
-    """(row, column) polygons of an ROI by slice, and how far a point lies off its slice's plane at most, in mm."""
-    polygons: dict[int, list[FloatArray]] = defaultdict(list)
-    off_plane = 0.0
-    for contour in item.get("ContourSequence", []):
-        if contour.get("ContourGeometricType") not in _CLOSED:
-            continue
-        points = _points(contour)
-        distances = points @ geometry.normal
-        k = int(np.argmin(np.abs(geometry.distances - distances.mean())))
-        offset = float(np.abs(distances - geometry.distances[k]).max())
-        if offset > geometry.slice_spacing / 2:
-            raise InputRefused(
-                f"a contour lies {offset:.2f} mm off the nearest of the {len(geometry.origins)} slices; give the "
-                "series that the structure set was drawn on"
-            )
-        off_plane = max(off_plane, offset)
-        in_plane = points - geometry.origins[k]
-        row = in_plane @ geometry.column_direction / geometry.row_spacing
-        column = in_plane @ geometry.row_direction / geometry.column_spacing
-        polygons[k].append(np.stack([row, column], axis=1))
-    return polygons, off_plane
+@dataclass(frozen=True)
+class _Drawn:
+    """A contour on its slice: (n, 2) fractional (row, column), where it claims to lie, how far its points are off."""
+
+    polygon: FloatArray
+    references: tuple[Reference, ...]
+    off_plane_mm: float
+
+
+def _drawn(contour: Dataset, geometry: Geometry) -> tuple[int, _Drawn]:
+    points = _points(contour)
+    distances = points @ geometry.normal
+    k = int(np.argmin(np.abs(geometry.distances - distances.mean())))
+    offset = float(np.abs(distances - geometry.distances[k]).max())
+    if offset > geometry.slice_spacing / 2:
+        raise InputRefused(
+            f"a contour lies {offset:.2f} mm off the nearest of the {len(geometry.origins)} slices; give the "
+            "series that the structure set was drawn on"
+        )
+    in_plane = points - geometry.origins[k]
+    row = in_plane @ geometry.column_direction / geometry.row_spacing
+    column = in_plane @ geometry.row_direction / geometry.column_spacing
+    references = tuple(
+        (str(image.get("ReferencedSOPInstanceUID", "")), int(number) if number else None)
+        for image in contour.get("ContourImageSequence", [])
+        for number in [image.get("ReferencedFrameNumber")]
+    )
+    return k, _Drawn(np.stack([row, column], axis=1), references, offset)
 
 
 def _points(contour: Dataset) -> FloatArray:

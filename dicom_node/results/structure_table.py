@@ -1,18 +1,34 @@
-"""``--structures S.toml``: what the numbers of a label map mean."""
+"""``--structures S.toml``: what the numbers of a label map mean, and which structures have a file of their own."""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dicom_node.anatomy import Structure, load_anatomy, parse_structure
 from dicom_node.errors import SettingsError, UsageError
 from dicom_node.results.coding import ANATOMICAL_STRUCTURE, color_of_name
 
 _OWN_KEYS = ("type", "category", "color", "laterality", "modifier", "region", "interpreted_type", "alias")
+_FILE_KEYS: tuple[Literal["mask", "probability"], ...] = ("mask", "probability")
+_MAX_LABEL = 65535
 _ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
+
+
+@dataclass(frozen=True)
+class StructureFile:
+    """A structure's own file.
+
+    Attributes:
+        path: Where it lies; not looked for yet.
+        kind: "mask" (the structure is where the file is not zero) or "probability" (where it is at least one half).
+    """
+
+    path: Path
+    kind: Literal["mask", "probability"]
 
 
 @dataclass(frozen=True)
@@ -21,18 +37,20 @@ class StructureTable:
 
     Attributes:
         structures: What each label means.
+        files: Labels of the structures that have a file of their own; the others stand in the one label map.
         algorithm: Name of what made the labels; empty where the file does not say.
         version: Its version; empty where the file does not say.
         algorithm_type: "AUTOMATIC", "SEMIAUTOMATIC" or "MANUAL".
     """
 
     structures: dict[int, Structure] = field(default_factory=dict)
+    files: dict[int, StructureFile] = field(default_factory=dict)
     algorithm: str = ""
     version: str = ""
     algorithm_type: str = "AUTOMATIC"
 
 
-def load_structure_table(path: Path) -> StructureTable:
+def load_structure_table(path: Path, folder: Path | None = None) -> StructureTable:
     """Read the table.
 
     ::
@@ -48,10 +66,22 @@ def load_structure_table(path: Path) -> StructureTable:
         category = { value = "260787004", meaning = "Physical object" }
         color = [200, 200, 210]
 
+        [[structure]]
+        name = "Spleen"           # a file of its own: any voxel but 0; may overlap others; label may be left out
+        mask = "spleen.nii.gz"
+
+        [[structure]]
+        name = "Heart"
+        probability = "heart.nii.gz"    # inside where it is at least one half
+
         [algorithm]               # optional: what made the labels
         name = "My network"
         version = "2.0"
         type = "AUTOMATIC"        # or "SEMIAUTOMATIC", "MANUAL"
+
+    Args:
+        path: The table.
+        folder: What ``mask`` and ``probability`` are relative to; the table's own folder where None.
 
     Raises:
         UsageError: There is no such file.
@@ -68,8 +98,11 @@ def load_structure_table(path: Path) -> StructureTable:
     _refuse_unknown(algorithm, ("name", "version", "type"), f"{path.name}: [algorithm]")
     if algorithm.get("type", "AUTOMATIC") not in _ALGORITHM_TYPES:
         raise SettingsError(f"{path.name}: [algorithm] type is one of {_ALGORITHM_TYPES}, got {algorithm['type']!r}")
+    entries = document.get("structure", [])
+    structures = _structures(entries, path.name)
     return StructureTable(
-        structures=_structures(document.get("structure", []), path.name),
+        structures=structures,
+        files=_files(entries, list(structures), folder or path.parent, path.name),
         algorithm=str(algorithm.get("name", "")),
         version=str(algorithm.get("version", "")),
         algorithm_type=algorithm.get("type", "AUTOMATIC"),
@@ -77,11 +110,16 @@ def load_structure_table(path: Path) -> StructureTable:
 
 
 def _structures(entries: list[dict[str, Any]], origin: str) -> dict[int, Structure]:
+    """Structures by label, in the order of the entries."""
     structures: dict[int, Structure] = {}
+    given = {entry["label"] for entry in entries if isinstance(entry.get("label"), int)}
+    free = (number for number in count(1) if number not in given)
     for entry in entries:
         label = entry.get("label")
-        if not isinstance(label, int) or isinstance(label, bool) or not 0 < label < 65536:
-            raise SettingsError(f"{origin}: label is a whole number from 1 to 65535, got {label!r}")
+        if label is None and any(key in entry for key in _FILE_KEYS):
+            label = next(free)
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 < label <= _MAX_LABEL:
+            raise SettingsError(f"{origin}: label is a whole number from 1 to {_MAX_LABEL}, got {label!r}")
         structure = _structure(entry, origin)
         names = {known.name.casefold() for known in structures.values()}
         if label in structures or structure.name.casefold() in names:
@@ -92,8 +130,26 @@ def _structures(entries: list[dict[str, Any]], origin: str) -> dict[int, Structu
     return structures
 
 
+def _files(entries: list[dict[str, Any]], labels: list[int], folder: Path, origin: str) -> dict[int, StructureFile]:
+    """The structures' own files; ``labels`` in the order of the entries."""
+    files: dict[int, StructureFile] = {}
+    for entry, label in zip(entries, labels, strict=True):
+        kinds = [key for key in _FILE_KEYS if key in entry]
+        if not kinds:
+            continue
+        if len(kinds) > 1:
+            raise SettingsError(f"{origin}: structure {entry['name']!r} has a mask and a probability; give one of them")
+        name = entry[kinds[0]]
+        if not isinstance(name, str) or not name.strip():
+            raise SettingsError(f"{origin}: {kinds[0]} is the name of a file, got {name!r}")
+        files[label] = StructureFile(path=folder / name, kind=kinds[0])
+    return files
+
+
 def _structure(entry: dict[str, Any], origin: str) -> Structure:
-    _refuse_unknown(entry, ("label", "name", *_OWN_KEYS), f"{origin}: structure {entry.get('name', '?')!r}")
+    _refuse_unknown(
+        entry, ("label", "name", *_FILE_KEYS, *_OWN_KEYS), f"{origin}: structure {entry.get('name', '?')!r}"
+    )
     own = [key for key in _OWN_KEYS if key in entry]
     name = entry.get("name")
     if not isinstance(name, str) or not 0 < len(name) <= 64:

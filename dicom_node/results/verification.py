@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
 from pydicom import Dataset
 
-from dicom_node.errors import VerificationFailed
-from dicom_node.imaging.geometry import PLANE_TOLERANCE_MM, FloatArray
+from dicom_node.anatomy import Structure
+from dicom_node.errors import InputRefused, VerificationFailed
+from dicom_node.imaging.geometry import PLANE_TOLERANCE_MM
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
-from dicom_node.results.decoded import DecodedLabels
-from dicom_node.results.dicom_seg import decode_seg
+from dicom_node.profiles import Profile
+from dicom_node.results.comparison import StructureCheck, compare
+from dicom_node.results.decoded import DecodedMask, DecodedObject
 from dicom_node.results.object_file import Encoded, read_object
+from dicom_node.results.rtstruct import roi_names
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
+from dicom_node.results.seg_decoding import decode_seg
 
-SEG_DICE = 1.0
-"""A segmentation holds voxels: nothing less than all of them will do."""
-CONTOUR_DICE = 0.99
-"""Contours hold the same voxels up to the rounding of their coordinates."""
-VOLUME_TOLERANCE = 0.02
-CENTROID_TOLERANCE_MM = 0.5
-
-
-@dataclass(frozen=True)
-class StructureCheck:
-    """How one structure came back.
-
-    Attributes:
-        label: Its label.
-        name: Its name.
-        dice: Dice of decoded and original voxels.
-        volume_ratio: Decoded volume over original volume.
-        centroid_shift_mm: Distance of the centroids; infinite where nothing came back.
-        laterality_ok: Whether the coded side is the structure's own, and left and right of a pair lie as they did.
-    """
-
-    label: int
-    name: str
-    dice: float
-    volume_ratio: float
-    centroid_shift_mm: float
-    laterality_ok: bool
-
-    def fault(self, least_dice: float) -> str | None:
-        """What is wrong, with the number; None if nothing is."""
-        if not self.laterality_ok:
-            return f"{self.name}: left and right do not agree"
-        if self.dice < least_dice:
-            return f"{self.name}: Dice {self.dice:.4f}, at least {least_dice} expected"
-        if abs(self.volume_ratio - 1) > VOLUME_TOLERANCE:
-            return f"{self.name}: volume ratio {self.volume_ratio:.4f}"
-        if self.centroid_shift_mm > CENTROID_TOLERANCE_MM:
-            return f"{self.name}: centroid moved by {self.centroid_shift_mm:.2f} mm"
-        return None
+SIMPLIFIED_DICE = 0.99
+"""Least Dice of contours that were simplified; everything else has to come back voxel for voxel."""
+SIMPLIFIED_VOLUME = 0.02
+SIMPLIFIED_CENTROID = 0.25
+"""Of a pixel: simplification takes points on both sides and moves no centroid; a half-pixel shift does."""
+MOST_FAULTS = 12
+"""Faults that a message names."""
 
 
 @dataclass(frozen=True)
@@ -79,81 +49,136 @@ class Verification:
         return min(check.dice for check in self.checks)
 
 
-def verify_seg(encoded: Encoded, label_volume: LabelVolume, volume: Volume) -> Verification:
+def verify_seg(
+    encoded: Encoded, label_volume: LabelVolume, volume: Volume, profile: Profile | None = None
+) -> Verification:
     """Decode a Segmentation and compare it voxel by voxel.
 
     Args:
         encoded: The file, or its bytes.
         label_volume: What it was made from.
         volume: The source.
+        profile: What it was made for; the default profile where None.
 
     Raises:
-        VerificationFailed: With the numbers: a voxel differs, a side is coded wrongly, or patient, study or frame of
-            reference are not the source's.
+        VerificationFailed: With the numbers: a voxel differs, a side or name is wrong, a frame refers to another slice,
+            or patient, study, series or frame of reference are not the source's.
     """
+    profile = profile or Profile()
     dataset = read_object(encoded)
-    decoded = decode_seg(dataset, label_volume.geometry)
-    return _verify("SEG", dataset, decoded, (label_volume, volume), SEG_DICE)
+    wanted = _wanted(label_volume, profile)
+    names = {label: profile.segment_label(structure) for label, structure in wanted.items()}
+    expected = _Expected("SEG", wanted, names, exact=True)
+    return _verify(dataset, expected, label_volume, volume)
 
 
-def verify_rtstruct(encoded: Encoded, label_volume: LabelVolume, volume: Volume) -> Verification:
-    """Decode an RT Structure Set and compare it: Dice, volume, centroid, sides, and points on their planes.
+def verify_rtstruct(
+    encoded: Encoded, label_volume: LabelVolume, volume: Volume, profile: Profile | None = None
+) -> Verification:
+    """Decode an RT Structure Set and compare it: voxels, volume, centroid, sides, names, references, planes.
+
+    Contours that were not simplified have to give every voxel back; simplified ones nearly so, on every slice.
 
     Args:
         encoded: The file, or its bytes.
         label_volume: What it was made from.
         volume: The source.
+        profile: What it was made for; the default profile where None.
 
     Raises:
         VerificationFailed: With the numbers.
     """
+    profile = profile or Profile()
     dataset = read_object(encoded)
-    decoded = decode_rtstruct(dataset, label_volume.geometry)
-    return _verify("RTSTRUCT", dataset, decoded, (label_volume, volume), CONTOUR_DICE)
+    wanted = _wanted(label_volume, profile)
+    exact = profile.contour_tolerance_mm == 0
+    return _verify(
+        dataset, _Expected("RTSTRUCT", wanted, roi_names(wanted, profile), exact=exact), label_volume, volume
+    )
 
 
-def compare(original: LabelVolume, decoded: DecodedLabels) -> tuple[StructureCheck, ...]:
-    """How each structure with voxels came back, by label."""
-    counts = _Counts(original, decoded.label_volume)
-    checks = []
-    for label, structure in original.present():
-        own_side = structure.laterality.meaning if structure.laterality else None
-        in_place = counts.pairs_keep_sides(label, original)
-        checks.append(
-            StructureCheck(
-                label=label,
-                name=structure.name,
-                dice=counts.dice(label),
-                volume_ratio=counts.volume_ratio(label),
-                centroid_shift_mm=counts.centroid_shift(label),
-                laterality_ok=decoded.lateralities.get(label) == own_side and in_place,
-            )
-        )
-    return tuple(checks)
+@dataclass(frozen=True)
+class _Expected:
+    kind: str
+    structures: Mapping[int, Structure]
+    names: Mapping[int, str]
+    exact: bool
 
 
-def _verify(
-    kind: str, dataset: Dataset, decoded: DecodedLabels, truth: tuple[LabelVolume, Volume], least_dice: float
-) -> Verification:
-    label_volume, volume = truth
-    checks = compare(label_volume, decoded)
-    faults = [fault for check in checks if (fault := check.fault(least_dice))]
-    faults += _foreign_identity(dataset, volume)
-    faults += _unexpected(label_volume, decoded)
-    if decoded.overlaps:
-        faults.append(f"{decoded.overlaps} voxels belong to more than one structure")
-    if decoded.off_plane_mm > PLANE_TOLERANCE_MM:
-        faults.append(f"a contour point lies {decoded.off_plane_mm:.3f} mm off its slice")
+@dataclass
+class _Places:
+    """What is wrong with where masks say they lie; gathered as they pass by."""
+
+    volume: Volume
+    off_plane_mm: float = 0.0
+    misplaced: set[int] = field(default_factory=set)
+
+    def watch(self, masks: Iterator[DecodedMask]) -> Iterator[DecodedMask]:
+        for mask in masks:
+            self.off_plane_mm = max(self.off_plane_mm, mask.off_plane_mm)
+            source = self.volume.sources[mask.k]
+            if mask.references != ((source.sop_instance_uid, source.frame_number),):
+                self.misplaced.add(mask.k)
+            yield mask
+
+    def faults(self) -> Iterator[str]:
+        if self.off_plane_mm > PLANE_TOLERANCE_MM:
+            yield f"a contour point lies {self.off_plane_mm:.3f} mm off its slice"
+        if self.misplaced:
+            yield f"{len(self.misplaced)} slices refer to another source image than the one they lie on"
+
+
+def _wanted(label_volume: LabelVolume, profile: Profile) -> dict[int, Structure]:
+    return {label: structure for label, structure in label_volume.present() if profile.wants(structure)}
+
+
+def _verify(dataset: Dataset, expected: _Expected, label_volume: LabelVolume, volume: Volume) -> Verification:
+    decode = decode_seg if expected.kind == "SEG" else decode_rtstruct
+    places = _Places(volume)
+    try:
+        read = decode(dataset, label_volume.geometry)
+        decoded = replace(read, masks=lambda: places.watch(read.masks()))
+        checks = compare(label_volume, expected.structures, decoded)
+    except InputRefused as refusal:
+        raise _failure(dataset, volume, expected, [refusal.message]) from refusal
+    geometry = label_volume.geometry
+    centroid_mm = SIMPLIFIED_CENTROID * min(geometry.row_spacing, geometry.column_spacing)
+    faults = [fault for check in checks if (fault := _fault(check, centroid_mm, exact=expected.exact))]
+    faults += places.faults()
+    faults += _identity_faults(dataset, volume)
+    faults += _series_faults(dataset, volume)
+    faults += _naming_faults(expected, read)
     if faults:
-        raise VerificationFailed(
-            f"the encoded {kind} does not hold the label volume it was made from: {'; '.join(faults)}",
-            SOPInstanceUID=str(dataset.SOPInstanceUID),
-            SeriesInstanceUID=volume.series_instance_uid,
-        )
-    return Verification(kind=kind, sop_instance_uid=str(dataset.SOPInstanceUID), checks=checks)
+        raise _failure(dataset, volume, expected, faults)
+    return Verification(kind=expected.kind, sop_instance_uid=str(dataset.SOPInstanceUID), checks=tuple(checks))
 
 
-def _foreign_identity(dataset: Dataset, volume: Volume) -> Iterable[str]:
+def _failure(dataset: Dataset, volume: Volume, expected: _Expected, faults: list[str]) -> VerificationFailed:
+    more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+    return VerificationFailed(
+        f"the encoded {expected.kind} does not hold the label volume it was made from: "
+        f"{'; '.join(faults[:MOST_FAULTS])}{more}",
+        SOPInstanceUID=str(dataset.SOPInstanceUID),
+        SeriesInstanceUID=volume.series_instance_uid,
+    )
+
+
+def _fault(check: StructureCheck, centroid_mm: float, *, exact: bool) -> str | None:
+    """What is wrong with a structure, with the number; None if nothing is."""
+    if not check.laterality_ok:
+        return f"{check.name}: left and right do not agree"
+    if check.differing and (exact or check.dice < SIMPLIFIED_DICE):
+        return f"{check.name}: Dice {check.dice:.4f}, {check.differing} voxels differ"
+    if check.lost_slices:
+        return f"{check.name}: there on one side only on {len(check.lost_slices)} slices"
+    if abs(check.volume_ratio - 1) > SIMPLIFIED_VOLUME:
+        return f"{check.name}: volume ratio {check.volume_ratio:.4f}"
+    if check.centroid_shift_mm > centroid_mm:
+        return f"{check.name}: centroid moved by {check.centroid_shift_mm:.2f} mm"
+    return None
+
+
+def _identity_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:
     expected = {
         "PatientID": volume.header.get("PatientID", ""),
         "StudyInstanceUID": volume.study_instance_uid,
@@ -166,68 +191,31 @@ def _foreign_identity(dataset: Dataset, volume: Volume) -> Iterable[str]:
         yield "the result would lie in the source's own series"
 
 
-def _unexpected(label_volume: LabelVolume, decoded: DecodedLabels) -> Iterable[str]:
-    expected = {label for label, _ in label_volume.present()}
-    for label, structure in decoded.label_volume.present():
-        if label not in expected:
-            yield f"{structure.name} came back though it has no voxel"
+def _series_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:
+    """Whether the object refers to the source series, to each of its images, and to nothing else."""
+    series = list(dataset.get("ReferencedSeriesSequence", []))
+    frames = {volume.frame_of_reference_uid}
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence", []):
+        frames.add(str(frame.get("FrameOfReferenceUID", "")))
+        for study in frame.get("RTReferencedStudySequence", []):
+            series += study.get("RTReferencedSeriesSequence", [])
+    frames |= {str(roi.get("ReferencedFrameOfReferenceUID", "")) for roi in dataset.get("StructureSetROISequence", [])}
+    if len(frames) > 1:
+        yield "an ROI lies in another frame of reference than the source"
+    images = {
+        str(image.get("ReferencedSOPInstanceUID", ""))
+        for item in series
+        for image in item.get("ReferencedInstanceSequence", item.get("ContourImageSequence", []))
+    }
+    if [str(item.get("SeriesInstanceUID", "")) for item in series] != [volume.series_instance_uid]:
+        yield "the object does not refer to the source series"
+    if images != {source.sop_instance_uid for source in volume.sources}:
+        yield "the images that the object refers to are not the source's"
 
 
-class _Counts:
-    """Voxels, volumes and centroids of two label volumes on one geometry, gathered slice by slice."""
-
-    def __init__(self, first: LabelVolume, second: LabelVolume) -> None:
-        size = 1 + max(int(first.labels.max(initial=0)), int(second.labels.max(initial=0)), *first.structures, 0)
-        self._geometry = first.geometry
-        self._common = np.zeros(size, dtype=np.int64)
-        self._voxels = np.zeros((2, size), dtype=np.int64)
-        self._volumes = np.zeros((2, size))
-        self._sums = np.zeros((2, size, 3))
-        for k, voxel_mm3 in enumerate(first.geometry.voxel_volumes()):
-            planes = first.labels[k].ravel(), second.labels[k].ravel()
-            used = np.flatnonzero(planes[0] | planes[1])
-            labels = planes[0][used], planes[1][used]
-            self._common += np.bincount(labels[0][labels[0] == labels[1]], minlength=size)
-            for side in (0, 1):
-                self._add(side, labels[side], used, k, float(voxel_mm3))
-
-    def dice(self, label: int) -> float:
-        total = int(self._voxels[:, label].sum())
-        return float(2 * self._common[label] / total) if total else 0.0
-
-    def volume_ratio(self, label: int) -> float:
-        return float(self._volumes[1, label] / self._volumes[0, label])
-
-    def centroid_shift(self, label: int) -> float:
-        if not self._voxels[:, label].all():
-            return float("inf")
-        return float(np.linalg.norm(self._centroid(0, label) - self._centroid(1, label)))
-
-    def pairs_keep_sides(self, label: int, original: LabelVolume) -> bool:
-        """Whether this structure and its partner lie to each other's left and right as they did."""
-        name = original.structures[label].name
-        partner_name = {"_L": name[:-2] + "_R", "_R": name[:-2] + "_L"}.get(name[-2:])
-        for partner, structure in original.structures.items():
-            if structure.name == partner_name and self._voxels[:, [label, partner]].all():
-                towards_left = [self._centroid(side, label)[0] - self._centroid(side, partner)[0] for side in (0, 1)]
-                return bool(np.sign(towards_left[0]) == np.sign(towards_left[1]))
-        return True
-
-    def _add(
-        self, side: int, labels: npt.NDArray[np.unsignedinteger], pixels: npt.NDArray[np.intp], k: int, mm3: float
-    ) -> None:
-        geometry, size = self._geometry, len(self._common)
-        voxels = np.bincount(labels, minlength=size)
-        row, column = pixels // geometry.columns, pixels % geometry.columns
-        rows = np.bincount(labels, weights=row, minlength=size) * geometry.row_spacing
-        columns = np.bincount(labels, weights=column, minlength=size) * geometry.column_spacing
-        self._voxels[side] += voxels
-        self._volumes[side] += voxels * mm3
-        self._sums[side] += (
-            np.outer(voxels, geometry.origins[k])
-            + np.outer(rows, geometry.column_direction)
-            + np.outer(columns, geometry.row_direction)
-        )
-
-    def _centroid(self, side: int, label: int) -> FloatArray:
-        return np.asarray(self._sums[side, label] / self._voxels[side, label])
+def _naming_faults(expected: _Expected, decoded: DecodedObject) -> Iterable[str]:
+    for label, name in decoded.names.items():
+        if label not in expected.names:
+            yield f"{name} came back though it has no voxel"
+        elif name != expected.names[label]:
+            yield f"{expected.names[label]} is called {name}"

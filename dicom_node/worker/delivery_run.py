@@ -19,7 +19,8 @@ from dicom_node.settings import SENDER, DestinationTable, Settings
 _log = get_logger("worker")
 WORKFLOW = "delivery"
 DEFAULT_PORT = 104
-_SETTLED = frozenset({"confirmed", "refused"})
+DEFAULT_PROFILE = "default"
+_SETTLED = frozenset({"confirmed", "refused", "spared"})
 
 
 class DeliveryRun:
@@ -79,7 +80,7 @@ class DeliveryRun:
         if case.state != "delivering" or case.attempt != attempt:
             return None
         try:
-            table = self._settings_of(case, destination)
+            table = self.table_of(case, destination)
         except DeliveryRefused as refusal:
             self._give_up(case_id, destination, refusal.message)
             self._conclude(case_id)
@@ -118,7 +119,12 @@ class DeliveryRun:
             self._cases.advance(case_id, "done", self._clock())
             _log.info("case done", case=case_id[:12], deliveries=len(deliveries))
 
-    def _settings_of(self, case: Case, destination: str) -> DestinationTable:
+    def table_of(self, case: Case, destination: str) -> DestinationTable:
+        """The settings of a destination of a case.
+
+        Raises:
+            DeliveryRefused: The settings no longer name it, or the sender cannot be called.
+        """
         if destination == SENDER:
             return sender_destination(self._settings, case)
         for table in self._settings.destinations:
@@ -141,9 +147,9 @@ def sender_destination(settings: Settings, case: Case) -> DestinationTable:
         if peer.ae_title in {case.calling_ae, "*"} and contains(peer.address, case.address)
     ]
     fitting.sort(key=lambda peer: (peer.ae_title == "*", -ip_network(peer.address, strict=False).prefixlen))
-    port = fitting[0].port if fitting else DEFAULT_PORT
+    port, profile = (fitting[0].port, fitting[0].profile) if fitting else (DEFAULT_PORT, DEFAULT_PROFILE)
     try:
-        return DestinationTable(name=SENDER, ae_title=case.calling_ae, host=case.address, port=port)
+        return DestinationTable(name=SENDER, ae_title=case.calling_ae, host=case.address, port=port, profile=profile)
     except ValueError as error:
         raise DeliveryRefused(f"the sender's AE title {case.calling_ae!r} cannot be called") from error
 

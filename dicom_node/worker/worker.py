@@ -9,11 +9,13 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.engine import Engine
+from dicom_node.errors import DeliveryRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.ledger.intake import Intake
 from dicom_node.logs import get_logger
+from dicom_node.profiles import Profile
 from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
 from dicom_node.segment.inference_process import InferenceProcess
@@ -22,7 +24,7 @@ from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
 from dicom_node.worker.delivery_run import DeliveryRun, queue_of
-from dicom_node.workflow import CaseFiles, CaseWork, is_unchanged, require_profiles
+from dicom_node.workflow import CaseFiles, CaseWork, is_unchanged, profile_named, require_profiles
 
 _log = get_logger("worker")
 CASE = "case"
@@ -94,13 +96,22 @@ class Worker:
     def _case(self, case_id: str, attempt: int) -> None:
         is_verified = self._engine.step("look for verified results", self._is_verified, case_id)
         if is_verified or self._run.run(case_id, attempt):
-            self._work(self._cases.get(case_id)).tidy()
             self._deliver.begin(case_id, attempt, self._planned(case_id))
+            self._tidy(case_id)
+
+    def _tidy(self, case_id: str) -> None:
+        try:
+            self._work(self._cases.get(case_id)).tidy()
+        except (NodeError, OSError) as error:  # what is not tidied takes room; it must not keep results from arriving
+            _log.warning("case not tidied", case=case_id[:12], reason=type(error).__name__)
 
     def _is_verified(self, case_id: str) -> bool:
         """Whether an earlier attempt left results that only have to be delivered."""
-        outputs = self._cases.get(case_id).outputs
-        return "verified" in outputs and all(is_unchanged(result) for result in outputs["results"])
+        case = self._cases.get(case_id)
+        if "verified" not in case.outputs or not all(is_unchanged(result) for result in case.outputs["results"]):
+            return False
+        made_for = {result.get("profile", "") for result in case.outputs["results"]}
+        return all(profile.identity in made_for for profile in self._profiles(case).values())
 
     def _steps(self) -> tuple[CaseStep, ...]:
         return (
@@ -121,11 +132,24 @@ class Worker:
             files=CaseFiles(self._settings.node.home / "cases" / case.case_id),
             inference=self._inference,
             timeout_seconds=self._settings.limits.segmentation_seconds,
+            profiles=tuple({profile.identity: profile for profile in self._profiles(case).values()}.values()),
             facts=case.outputs,
         )
 
+    def _profiles(self, case: Case) -> dict[str, Profile]:
+        """How results are made for each destination of a case; for nobody, as for a destination without a profile."""
+        return {name: self._profile(case, name) for name in case.destinations} or {"": Profile()}
+
+    def _profile(self, case: Case, destination: str) -> Profile:
+        try:
+            name = self._deliver.table_of(case, destination).profile
+        except DeliveryRefused:  # its delivery will say so; until then its results are made as any other's
+            return Profile()
+        return profile_named(self._settings, name, f'destination "{destination}"')
+
     def _planned(self, case_id: str) -> list[Delivery]:
         case = self._cases.get(case_id)
+        profiles = self._profiles(case)
         return [
             Delivery(
                 case_id=case_id,
@@ -136,6 +160,7 @@ class Worker:
             )
             for destination in case.destinations
             for result in case.outputs["results"]
+            if result.get("profile", "") == profiles[destination].identity
         ]
 
     def _enqueue_waiting(self) -> None:

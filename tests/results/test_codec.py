@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_node.anatomy import Profile
 from dicom_node.errors import InputRefused, UsageError
 from dicom_node.imaging.label_file import read_label_file, write_label_file
+from dicom_node.profiles import Profile
 from dicom_node.results.codec import EncodedFiles, decode, encode
 from tests.phantoms import PhantomSpec, build, write
 from tests.results.sources import EVERY, REGULAR, phantom
@@ -36,7 +36,8 @@ class Case:
         tables = [f'[[structure]]\nlabel = {label}\nname = "{name}"\n' for label, name in names.items()]
         self.table.write_text("".join(tables), encoding="utf-8")
 
-    def encode(self, profile: Profile | None = None) -> EncodedFiles:
+    def encode(self, **wishes: object) -> EncodedFiles:
+        profile = Profile.model_validate({"external": False, **wishes})
         return encode([self.folder / "series"], self.labels, self.table, self.folder / "out", profile)
 
     def decode(self, path: Path) -> np.ndarray:
@@ -85,13 +86,13 @@ def test_a_tilted_series_gets_a_segmentation_and_a_reason(tmp_path: Path) -> Non
 
 def test_a_profile_may_allow_contours_of_a_tilted_series(tmp_path: Path) -> None:
     case = Case("tilted", tmp_path)
-    _, rtstruct = case.encode(Profile(irregular_contours=True)).files
+    _, rtstruct = case.encode(irregular_contours=True).files
     assert np.array_equal(case.decode(rtstruct), case.phantom.labels)
 
 
 def test_a_profile_may_ask_for_a_label_map_segmentation(tmp_path: Path) -> None:
     case = Case("axial", tmp_path)
-    seg, _ = case.encode(Profile(seg="LABELMAP")).files
+    seg, _ = case.encode(seg="LABELMAP").files
     assert dcmread(seg).SegmentationType == "LABELMAP"
     assert np.array_equal(case.decode(seg), case.phantom.labels)
 
@@ -146,7 +147,7 @@ def test_decoding_names_the_structures(tmp_path: Path) -> None:
     case = Case("axial", tmp_path)
     decoded = decode(case.encode().files[1], [tmp_path / "series"], tmp_path / "labels2.nii")
     assert {label: structure.name for label, structure in decoded.structures.items()} == case.phantom.names
-    assert nib.load(decoded.path).shape == case.phantom.geometry.shape[::-1]
+    assert nib.load(decoded.paths[0]).shape == case.phantom.geometry.shape[::-1]
 
 
 def test_an_object_of_another_frame_of_reference_is_refused(tmp_path: Path) -> None:
@@ -164,10 +165,53 @@ def test_decoding_an_image_is_refused(tmp_path: Path) -> None:
     assert case.encode().files
 
 
-def test_a_label_map_must_be_named_as_nifti(tmp_path: Path) -> None:
+def test_a_label_map_must_be_named_as_nifti_or_nrrd(tmp_path: Path) -> None:
     case = Case("axial", tmp_path)
     with pytest.raises(UsageError, match=r"\.nii"):
-        decode(case.encode().files[0], [tmp_path / "series"], tmp_path / "labels.nrrd")
+        decode(case.encode().files[0], [tmp_path / "series"], tmp_path / "labels.mha")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd"])
+def test_other_formats_are_read_back_alike(suffix: str, tmp_path: Path) -> None:
+    case = Case("axial", tmp_path)
+    decoded = decode(case.encode().files[0], [tmp_path / "series"], tmp_path / f"labels{suffix}")
+    assert np.array_equal(read_label_file(decoded.paths[0], case.phantom.geometry).labels, case.phantom.labels)
+
+
+def test_implausible_structures_are_warnings_in_the_objects_too(tmp_path: Path) -> None:
+    encoded = Case("axial", tmp_path).encode()
+    assert any(warning.startswith("Liver: ") for warning in encoded.warnings)
+    seg, rtstruct = (dcmread(path) for path in encoded.files)
+    assert "CHECK: " in seg.SegmentSequence[0].SegmentDescription
+    assert "CHECK: " in rtstruct.StructureSetROISequence[0].ROIDescription
+
+
+def test_structures_cut_by_the_field_of_view_say_so(tmp_path: Path) -> None:
+    _, rtstruct = Case("axial", tmp_path).encode().files
+    descriptions = {roi.ROIName: roi.ROIDescription for roi in dcmread(rtstruct).StructureSetROISequence}
+    assert "field of view" in descriptions["Heart"]  # the block at the border of the image
+    assert "field of view" not in descriptions["Liver"]
+
+
+def test_the_body_is_outlined_where_it_is_asked_for(tmp_path: Path) -> None:
+    _, rtstruct = Case("axial", tmp_path).encode(external=True).files
+    decoded = decode(rtstruct, [tmp_path / "series"], tmp_path / "labels.nii.gz")
+    assert [path.name for path in decoded.paths] == ["labels.nii.gz", "labels-2.nii.gz"]
+    assert decoded.notes[1] == "labels-2.nii.gz: External"
+    observations = dcmread(rtstruct).RTROIObservationsSequence
+    assert [item.RTROIInterpretedType for item in observations].count("EXTERNAL") == 1
+
+
+def test_a_site_gets_the_structures_and_names_it_wants(tmp_path: Path) -> None:
+    wishes = {"structures": ["Liver", "Kidney_L"], "names": {"Kidney_L": "Niere li"}}
+    seg, rtstruct = (dcmread(path) for path in Case("axial", tmp_path).encode(**wishes).files)
+    assert [item.SegmentLabel for item in seg.SegmentSequence] == ["Liver", "Niere li"]
+    assert [roi.ROIName for roi in rtstruct.StructureSetROISequence] == ["Liver", "Niere li"]
+
+
+def test_a_profile_for_structure_sets_alone_makes_no_segmentation(tmp_path: Path) -> None:
+    (rtstruct,) = Case("axial", tmp_path).encode(results=["RTSTRUCT"]).files
+    assert rtstruct.name.endswith(".rtstruct.dcm")
 
 
 def test_an_uneven_series_is_encoded_but_not_decoded_to_one_spacing(tmp_path: Path) -> None:
@@ -188,9 +232,10 @@ def test_the_real_chest_is_encoded_and_comes_back(test_data: Path, tmp_path: Pat
     foreign = decode(next(folder.rglob("liver.dcm")), series, tmp_path / "liver.nii.gz")
     (tmp_path / "S.toml").write_text('[[structure]]\nlabel = 1\nname = "Liver"\n', encoding="utf-8")
     assert set(foreign.structures) == {1}
-    encoded = encode(series, tmp_path / "liver.nii.gz", tmp_path / "S.toml", tmp_path / "out")
+    encoded = encode(series, tmp_path / "liver.nii.gz", tmp_path / "S.toml", tmp_path / "out", Profile())
     original = np.asarray(nib.load(tmp_path / "liver.nii.gz").dataobj)
     for path in encoded.files:
-        decode(path, series, tmp_path / "again.nii.gz")
+        decoded = decode(path, series, tmp_path / "again.nii.gz")
+        assert len(decoded.paths) == (2 if ".rtstruct." in path.name else 1)  # the body's outline lies over the liver
         assert np.array_equal(np.asarray(nib.load(tmp_path / "again.nii.gz").dataobj), original)
     assert len(encoded.files) == 2

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from dicom_node.results.contours import Corners, pixel_edge_contours
+from dicom_node.results.contours import pixel_edge_contours
 from dicom_node.results.filling import fill_even_odd
+from dicom_node.results.islands import Points
 
 Mask = npt.NDArray[np.bool_]
 
@@ -26,7 +27,7 @@ def picture(text: str) -> Mask:
     return np.array([[letter == "#" for letter in line] for line in text.split()])
 
 
-def filled(contours: list[Corners], shape: tuple[int, ...]) -> Mask:
+def filled(contours: list[Points], shape: tuple[int, ...]) -> Mask:
     mask = np.zeros(shape, dtype=bool)
     if contours:
         rows, columns, window = fill_even_odd([corners - 0.5 for corners in contours], shape[0], shape[1])
@@ -34,11 +35,12 @@ def filled(contours: list[Corners], shape: tuple[int, ...]) -> Mask:
     return mask
 
 
-def winding_numbers(contours: list[Corners], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+def winding_numbers(contours: list[Points], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Turns around every pixel centre, edge by edge: slow, and nothing in common with the filling under test."""
     turns = np.zeros(shape, dtype=np.int64)
     for corners in contours:
-        for (row, column), (next_row, _) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        points = corners.astype(int)
+        for (row, column), (next_row, _) in zip(points, np.roll(points, -1, axis=0), strict=True):
             for j in range(min(row, next_row), max(row, next_row)):  # a vertical edge passes the centres of these rows
                 turns[j, max(column, 0) :] += 1 if next_row < row else -1
     return turns

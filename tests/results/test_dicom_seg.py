@@ -1,25 +1,37 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
+from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import InputRefused
-from dicom_node.imaging.geometry import Geometry
+from dicom_node.imaging.certainty import Certainty
 from dicom_node.imaging.label_volume import LabelVolume
-from dicom_node.results.decoded import DecodedLabels
-from dicom_node.results.dicom_seg import decode_seg, encode_seg
-from dicom_node.results.object_file import read_object, to_bytes
+from dicom_node.profiles import Profile
+from dicom_node.results.dicom_seg import encode_seg
+from dicom_node.results.identity import derived_uid
+from dicom_node.results.object_file import read_object, to_bytes, write_object
+from dicom_node.results.seg_decoding import decode_seg
+from tests.judges import dciodvfy
 from tests.results.sources import EVERY, PROVENANCE, REGULAR, labels_of, phantom, volume_of
 
+KINDS = ["BINARY", "LABELMAP", "FRACTIONAL"]
 
-def encoded(name: str) -> Dataset:
-    return read_object(to_bytes(encode_seg(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE)))
+
+def encoded(name: str, **options: Any) -> Dataset:
+    return encoded_labels(name, labels_of(phantom(name)), **options)
+
+
+def encoded_labels(name: str, labels: LabelVolume, **options: Any) -> Dataset:
+    return read_object(to_bytes(encode_seg(volume_of(phantom(name)), labels, PROVENANCE, **options)))
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +43,24 @@ def axial() -> Dataset:
 def test_every_voxel_comes_back(name: str) -> None:
     decoded = decode_seg(encoded(name), phantom(name).geometry)
     assert np.array_equal(decoded.label_volume.labels, phantom(name).labels)
-    assert decoded.overlaps == 0
+    assert not decoded.label_volume.overlays
 
 
-@pytest.mark.parametrize("name", ["axial", "oblique", "tilted", "enhanced CT"])
-def test_label_maps_come_back_too(name: str) -> None:
-    dataset = encode_seg(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE, "LABELMAP")
-    decoded = decode_seg(read_object(to_bytes(dataset)), phantom(name).geometry)
+@pytest.mark.parametrize("kind", ["LABELMAP", "FRACTIONAL"])
+@pytest.mark.parametrize("name", ["axial", "oblique", "tilted", "odd pixels", "enhanced CT"])
+def test_every_voxel_of_the_other_kinds_comes_back(name: str, kind: str) -> None:
+    decoded = decode_seg(encoded(name, kind=kind), phantom(name).geometry)
     assert np.array_equal(decoded.label_volume.labels, phantom(name).labels)
 
 
-def test_labels_with_gaps_and_above_255_keep_their_numbers() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_with_gaps_and_above_255_keep_their_numbers(kind: str) -> None:
     source = phantom("axial")
     labels = source.labels.astype(np.uint16)
     labels[source.labels == 1] = 300
     structures = {300: load_anatomy()["Liver"], **{k: s for k, s in labels_of(source).structures.items() if k > 1}}
     label_volume = LabelVolume(labels, source.geometry, structures)
-    dataset = encode_seg(volume_of(source), label_volume, PROVENANCE)
-    decoded = decode_seg(read_object(to_bytes(dataset)), source.geometry)
+    decoded = decode_seg(encoded_labels("axial", label_volume, kind=kind), source.geometry)
     assert np.array_equal(decoded.label_volume.labels, labels)
 
 
@@ -161,116 +173,164 @@ def test_a_label_without_a_structure_is_a_mistake_of_the_caller() -> None:
         encode_seg(volume_of(phantom("axial")), replace(labels, structures=known), PROVENANCE)
 
 
-def test_structures_and_sides_are_read_back(axial: Dataset) -> None:
-    decoded = decode_seg(axial, phantom("axial").geometry)
-    assert decoded.label_volume.structures == labels_of(phantom("axial")).structures
-    assert (decoded.lateralities[1], decoded.lateralities[2], decoded.lateralities[5]) == (None, "Right", "Left")
+def doubtful(name: str) -> LabelVolume:
+    """The phantom's labels with a network's doubt: a second best label for every third voxel."""
+    labels = labels_of(phantom(name))
+    random = np.random.default_rng(7)
+    doubted = random.random(labels.labels.shape) < 1 / 3
+    winner = np.where(doubted, random.integers(128, 255, doubted.shape), 255).astype(np.uint8)
+    runner_up = random.integers(0, 10, doubted.shape).astype(np.uint8)
+    runner_up[runner_up == labels.labels] = 0
+    runner_up[:2] = 0  # slices where nothing but background is in question
+    return replace(labels, certainty=Certainty(winner, runner_up))
 
 
-def test_a_segmentation_of_another_series_is_refused(axial: Dataset) -> None:
-    with pytest.raises(InputRefused, match="does not lie on the pixels of the series"):
-        decode_seg(axial, phantom("sagittal").geometry)
+@pytest.mark.parametrize("name", ["axial", "odd pixels"])
+def test_fractional_frames_hold_the_probability_of_every_voxel(name: str) -> None:
+    labels = doubtful(name)
+    dataset, certainty = encoded_labels(name, labels, kind="FRACTIONAL"), labels.certainty
+    whole = slice(None), slice(None)
+    expected = {
+        (label, k): values
+        for label in labels.structures
+        for k, plane in enumerate(labels.labels)
+        if (values := certainty.probability(plane, label, k, whole)).any()
+    }
+    origins = {tuple(np.round(origin, 3)): k for k, origin in enumerate(labels.geometry.origins)}
+    found = {}
+    for frame, pixels in zip(dataset.PerFrameFunctionalGroupsSequence, iter_pixels(dataset, raw=True), strict=True):
+        position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        found[number, origins[tuple(np.round(position, 3))]] = pixels
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert (dataset.SegmentationFractionalType, dataset.MaximumFractionalValue) == ("PROBABILITY", 255)
+    assert dataset.SegmentsOverlap == "UNDEFINED"
 
 
-def test_another_kind_of_object_is_refused() -> None:
-    with pytest.raises(InputRefused, match="expected a DICOM Segmentation"):
-        decode_seg(phantom("axial").datasets[0], phantom("axial").geometry)
+def test_fractional_objects_are_at_least_one_half_where_the_label_is() -> None:
+    decoded = decode_seg(encoded_labels("axial", doubtful("axial"), kind="FRACTIONAL"), phantom("axial").geometry)
+    assert np.array_equal(decoded.label_volume.labels, phantom("axial").labels)
 
 
-def test_pixel_data_that_ends_early_is_refused(axial: Dataset) -> None:
-    short = read_object(to_bytes(axial))
-    short.PixelData = short.PixelData[:-200]
-    with pytest.raises(InputRefused, match="ends early"):
-        decode_seg(short, phantom("axial").geometry)
+def with_overlay(name: str, voxels: tuple[slice, ...]) -> LabelVolume:
+    """The phantom's labels, and a box above them."""
+    labels = labels_of(phantom(name))
+    box = np.zeros_like(labels.labels)
+    box[voxels] = 77
+    overlay = LabelVolume(box, labels.geometry, {77: load_anatomy()["Heart"]})
+    return replace(labels, overlays=(overlay,))
 
 
-def geometry_of_files(paths: list[Path]) -> Geometry:
-    slices = sorted((dcmread(path) for path in paths), key=lambda item: float(item.ImagePositionPatient[2]))
-    first = slices[0]
-    return Geometry(
-        origins=np.array([item.ImagePositionPatient for item in slices], dtype=float),
-        row_direction=np.array(first.ImageOrientationPatient[:3], dtype=float),
-        column_direction=np.array(first.ImageOrientationPatient[3:], dtype=float),
-        row_spacing=float(first.PixelSpacing[0]),
-        column_spacing=float(first.PixelSpacing[1]),
-        rows=int(first.Rows),
-        columns=int(first.Columns),
+EVERYWHERE = (slice(2, 20), slice(3, 50), slice(4, 40))
+
+
+@pytest.mark.parametrize("name", ["axial", "odd pixels"])
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_overlapping_structures_are_both_written_whole(name: str, kind: str) -> None:
+    labels = with_overlay(name, EVERYWHERE)
+    dataset = encoded_labels(name, labels, kind=kind)
+    decoded = decode_seg(dataset, labels.geometry).label_volume
+    assert dataset.SegmentsOverlap == "YES"
+    assert all(np.array_equal(decoded.mask(label), labels.mask(label)) for label in (*labels.structures, 77))
+
+
+def test_a_label_map_of_overlapping_structures_is_refused_by_name() -> None:
+    labels = with_overlay("axial", EVERYWHERE)
+    with pytest.raises(InputRefused, match=r"Liver and Heart.* make a BINARY segmentation"):
+        encoded_labels("axial", labels, kind="LABELMAP")
+    without = Profile(structures=("Liver", "Spleen"))
+    assert encoded_labels("axial", labels, profile=without, kind="LABELMAP").SegmentsOverlap == "NO"
+
+
+def test_a_label_map_holds_every_layer() -> None:
+    free = np.argwhere((phantom("axial").labels == 0).all(axis=0))[0]
+    labels = with_overlay("axial", (slice(3, 9), slice(free[0], free[0] + 1), slice(free[1], free[1] + 1)))
+    dataset = encoded_labels("axial", labels, kind="LABELMAP")
+    decoded = decode_seg(dataset, labels.geometry).label_volume
+    assert dataset.SegmentsOverlap == "NO"
+    assert np.array_equal(decoded.labels, labels.labels + labels.overlays[0].labels)
+
+
+def test_only_wanted_structures_are_written_under_the_sites_names() -> None:
+    profile = Profile(structures=("Spleen", "Liver"), names={"Liver": "Hepar"})
+    dataset = encoded("axial", profile=profile)
+    wanted = [label for label, name in phantom("axial").names.items() if name in profile.structures]
+    assert [item.SegmentLabel for item in dataset.SegmentSequence] == [
+        {"Liver": "Hepar"}.get(phantom("axial").names[label], phantom("axial").names[label]) for label in wanted
+    ]
+    assert [item.SegmentDescription for item in dataset.SegmentSequence] == [f"label {label}" for label in wanted]
+    assert [item.SegmentNumber for item in dataset.SegmentSequence] == list(range(1, len(wanted) + 1))
+
+
+def test_a_profile_that_wants_nothing_of_what_is_there_is_refused_with_what_it_wants() -> None:
+    with pytest.raises(InputRefused, match=r"no structure was found.*Patella"):
+        encoded("axial", profile=Profile(structures=("Patella",)))
+
+
+def test_remarks_follow_the_label_and_are_cut_to_what_the_attribute_holds() -> None:
+    first, second, third = encoded("axial", remarks={1: "3 islands", 3: "x" * 2000}).SegmentSequence[:3]
+    assert first.SegmentDescription == "label 1. 3 islands"
+    assert second.SegmentDescription == "label 2"
+    assert len(third.SegmentDescription) == 1024
+
+
+def test_the_default_objects_uids_are_derived_as_ever() -> None:
+    dataset = encoded("axial")
+    assert dataset.SOPInstanceUID == derived_uid(PROVENANCE.case_id, "seg/instance")
+    assert dataset.SeriesInstanceUID == derived_uid(PROVENANCE.case_id, "seg/series")
+
+
+def test_objects_of_other_kinds_and_profiles_have_uids_of_their_own() -> None:
+    profiles = (Profile(), Profile(structures=("Liver",)), Profile(names={"Liver": "Hepar"}))
+    objects = [encoded("axial", kind=kind, profile=profile) for kind in KINDS for profile in profiles]
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert len({item[keyword].value for item in objects}) == len(objects)
+    assert len({item.DimensionOrganizationSequence[0].DimensionOrganizationUID for item in objects}) == len(objects)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixel_data_ends_on_an_even_byte_with_zeros(kind: str) -> None:
+    source = phantom("odd pixels")
+    labels = np.zeros_like(source.labels)
+    labels[4:7] = 1  # 3 frames of 61 x 47 pixels: an odd number of bytes, and a last byte that is not full
+    dataset = encoded_labels(
+        "odd pixels", LabelVolume(labels, source.geometry, {1: load_anatomy()["Liver"]}), kind=kind
     )
+    used = 3 * 61 * 47 * dataset.BitsAllocated
+    bits = np.unpackbits(np.frombuffer(dataset.PixelData, dtype=np.uint8), bitorder="little")
+    assert len(bits) % 16 == 0
+    assert 0 < len(bits) - used < 16
+    assert bits[:used].any()
+    assert not bits[used:].any()
 
 
-def decode_foreign(test_data: Path, name: str) -> DecodedLabels:
-    folder = next(path for path in test_data.rglob("ct_liver_3slice_with_SEG") if path.is_dir())
-    geometry = geometry_of_files(sorted(folder.rglob("0?.dcm")))
-    return decode_seg(read_object(next(folder.rglob(name))), geometry)
+@pytest.mark.parametrize("name", ["axial", "odd pixels"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixel_data_is_read_from_any_place_as_often_as_one_likes(name: str, kind: str) -> None:
+    pixels = encode_seg(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE, kind=kind).PixelData
+    whole = pixels.read()
+    assert pixels.read(1) == b""
+    assert pixels.seek(0, io.SEEK_END) == len(whole)
+    random = np.random.default_rng(3)
+    for start, count in random.integers(0, len(whole), (50, 2)):
+        pixels.seek(start)
+        assert pixels.read(count) == whole[start : start + count]
+    assert pixels.seek(-5, io.SEEK_END) == len(whole) - 5
+    assert pixels.read() == whole[-5:]
 
 
-def test_a_segmentation_of_another_writer_is_read(test_data: Path) -> None:
-    decoded = decode_foreign(test_data, "liver.dcm")
-    (structure,) = decoded.label_volume.structures.values()
-    assert "liver" in structure.name.lower()
-    assert np.count_nonzero(decoded.label_volume.labels, axis=(1, 2)).all()
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_labels_give_the_same_bytes_of_every_kind(kind: str) -> None:
+    first, second = (to_bytes(encode_seg(volume_of(phantom("tilted")), doubtful("tilted"), PROVENANCE, kind=kind))
+                     for _ in range(2))  # fmt: skip
+    assert first == second
 
 
-def test_overlapping_segments_of_another_writer_are_counted(test_data: Path) -> None:
-    assert decode_foreign(test_data, "partial_overlaps.dcm").overlaps > 0
-
-
-def decode_on_its_own_planes(dataset: Dataset) -> DecodedLabels:
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
-    frames = dataset.PerFrameFunctionalGroupsSequence
-    positions = {tuple(map(float, frame.PlanePositionSequence[0].ImagePositionPatient)) for frame in frames}
-    spacing = shared.PixelMeasuresSequence[0].PixelSpacing
-    geometry = Geometry(
-        origins=np.array(sorted(positions, key=lambda position: position[2])),
-        row_direction=cosines[:3],
-        column_direction=cosines[3:],
-        row_spacing=float(spacing[0]),
-        column_spacing=float(spacing[1]),
-        rows=int(dataset.Rows),
-        columns=int(dataset.Columns),
-    )
-    return decode_seg(dataset, geometry)
-
-
-@pytest.mark.parametrize("name", ["liver_expb.dcm", "liver_j2k.dcm"])
-def test_other_transfer_syntaxes_hold_the_same_voxels(test_data: Path, name: str) -> None:
-    labels, plain = (
-        decode_on_its_own_planes(dcmread(find(test_data, "seg_transfer_syntaxes", file))).label_volume.labels
-        for file in (name, "liver.dcm")
-    )
-    assert plain.any()
-    assert np.array_equal(labels, plain)
-
-
-def test_frames_that_do_not_end_on_a_byte_are_read(test_data: Path) -> None:
-    first, second = (
-        decode_on_its_own_planes(dcmread(find(test_data, "seg_transfer_syntaxes", file))).label_volume.labels
-        for file in ("liver_nonbyte_aligned.dcm", "liver_nonbyte_aligned_j2k.dcm")
-    )
-    assert first.any()
-    assert np.array_equal(first, second)
-
-
-def test_pixel_data_that_no_plugin_decodes_is_refused_with_a_reason(test_data: Path) -> None:
-    with pytest.raises(InputRefused, match=r"cannot be decoded \(RLE Lossless\)"):
-        decode_on_its_own_planes(dcmread(find(test_data, "seg_transfer_syntaxes", "liver_rle.dcm")))
-
-
-@pytest.mark.parametrize("kind", ["binary", "binary_overlap", "binary_fractional", "true_fractional"])
-def test_every_segmentation_type_of_another_writer_is_read(test_data: Path, kind: str) -> None:
-    dataset = dcmread(find(test_data, "highdicom_small", f"seg_image_ct_{kind}.dcm"))
-    assert decode_on_its_own_planes(dataset).label_volume.labels.any()
-
-
-def test_segmentations_of_other_images_are_refused_with_a_reason(test_data: Path) -> None:
-    """Of slides, of projections without a place: nothing of the kind lies on the phantom's slices."""
-    paths = sorted(path for path in test_data.rglob("seg_image_*.dcm") if "highdicom_small" in path.parts)
-    assert len(paths) > 8
-    for path in paths:
-        with pytest.raises(InputRefused):
-            decode_seg(dcmread(path), phantom("axial").geometry)
-
-
-def find(test_data: Path, folder: str, name: str) -> Path:
-    return next(path for path in test_data.rglob(name) if folder in path.parts)
+@pytest.mark.peer
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_dicom3tools_find_no_fault_in_overlaps_remarks_and_probabilities(kind: str, tmp_path: Path) -> None:
+    labels = replace(doubtful("axial"), overlays=with_overlay("axial", EVERYWHERE).overlays)
+    dataset = encode_seg(volume_of(phantom("axial")), labels, PROVENANCE, kind=kind, remarks={1: "volume 12.5 mL"})
+    write_object(tmp_path / "object.seg.dcm", dataset)
+    assert dciodvfy(tmp_path / "object.seg.dcm") == []

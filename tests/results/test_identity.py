@@ -15,9 +15,11 @@ from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import (
     add_equipment,
     add_source_identity,
+    derived_role,
     derived_uid,
     series_description,
     series_number,
+    tracking_uid,
 )
 from dicom_node.results.object_file import read_object, to_bytes
 from dicom_node.results.rtstruct import encode_rtstruct
@@ -43,6 +45,59 @@ def test_derived_uids_are_valid() -> None:
     uid = derived_uid("case", "role")
     assert uid.startswith("2.25.")
     assert UID(uid).is_valid
+
+
+def test_roles_of_the_default_profile_are_the_plain_ones() -> None:
+    assert derived_role("seg", "", "instance") == "seg/instance"
+
+
+def test_roles_differ_by_kind_profile_and_name() -> None:
+    roles = {
+        derived_role(kind, profile, name)
+        for kind in ("seg", "seg/LABELMAP", "rtstruct")
+        for profile in ("", "0123456789abcdef")
+        for name in ("series", "instance")
+    }
+    assert len(roles) == 12
+
+
+def source_header(**values: str) -> Dataset:
+    header = Dataset()
+    header.update({"StudyInstanceUID": "1.2.3", "PatientID": "4711", "IssuerOfPatientID": "Ward"} | values)
+    return header
+
+
+def test_a_structure_is_tracked_through_the_studies_of_a_patient() -> None:
+    later = source_header(StudyInstanceUID="1.2.4")
+    assert tracking_uid(source_header(), "Liver") == tracking_uid(later, "Liver")
+    assert tracking_uid(source_header(PatientID="4711 "), "Liver") == tracking_uid(later, "Liver")
+    assert tracking_uid(source_header(), "Liver") != tracking_uid(later, "Spleen")
+
+
+def test_patients_of_other_numbers_or_issuers_are_tracked_apart() -> None:
+    patients = [source_header(), source_header(PatientID="4712"), source_header(IssuerOfPatientID="Other")]
+    assert len({tracking_uid(header, "Liver") for header in patients}) == 3
+
+
+@pytest.mark.parametrize("number", ["", "  ", None])
+def test_without_a_patient_id_structures_are_tracked_within_their_study(number: str | None) -> None:
+    first, again, other = (source_header(PatientID=number, StudyInstanceUID=uid) for uid in ("1.2.3", "1.2.3", "1.2.4"))
+    assert tracking_uid(first, "Liver") == tracking_uid(again, "Liver")
+    assert tracking_uid(first, "Liver") != tracking_uid(other, "Liver")
+
+
+def test_segments_of_two_time_points_have_the_same_tracking_uids() -> None:
+    volume, labels = volume_of(phantom("axial")), labels_of(phantom("axial"))
+    later = with_header(volume, StudyInstanceUID="1.2.3.4", StudyDate="20270102")
+    first = encode_seg(volume, labels, PROVENANCE)
+    second = encode_seg(later, labels, replace(PROVENANCE, case_id="of the next year"))
+    other = encode_seg(with_header(volume, PatientID="another"), labels, PROVENANCE)
+    tracked, followed, apart = (
+        {item.TrackingID: item.TrackingUID for item in dataset.SegmentSequence} for dataset in (first, second, other)
+    )
+    assert tracked == followed
+    assert len(set(tracked.values())) == len(tracked)
+    assert not set(tracked.values()) & set(apart.values())
 
 
 @pytest.mark.parametrize(("source", "expected"), [(7, 9_000_007), (None, 9_000_000), (10**9, 9_499_999)])

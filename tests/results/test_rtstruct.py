@@ -10,10 +10,13 @@ from pydicom.uid import ImplicitVRLittleEndian
 from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.profiles import Profile
 from dicom_node.results.object_file import read_object, to_bytes
 from dicom_node.results.rtstruct import decimal_strings, encode_rtstruct, roi_names
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
 from tests.results.sources import EVERY, IRREGULAR, PROVENANCE, labels_of, phantom, volume_of
+
+ANY = Profile(irregular_contours=True)
 
 TYPE_1 = [
     "SOPClassUID",
@@ -45,7 +48,7 @@ TYPE_2 = [
 
 
 def encoded(name: str) -> Dataset:
-    dataset = encode_rtstruct(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE, allow_irregular=True)
+    dataset = encode_rtstruct(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE, ANY)
     return read_object(to_bytes(dataset))
 
 
@@ -62,7 +65,7 @@ def axial() -> Dataset:
 def test_every_voxel_comes_back(name: str) -> None:
     decoded = decode_rtstruct(encoded(name), phantom(name).geometry)
     assert np.array_equal(decoded.label_volume.labels, phantom(name).labels)
-    assert decoded.overlaps == 0
+    assert decoded.label_volume.overlays == ()
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -176,22 +179,31 @@ def test_irregular_series_are_refused_unless_allowed(name: str, reason: str) -> 
 
 def test_names_that_differ_in_case_only_are_numbered() -> None:
     liver = load_anatomy()["Liver"]
-    structures = [liver, replace(liver, name="LIVER"), replace(liver, name="liver")]
-    assert roi_names(structures) == ["Liver", "LIVER_2", "liver_3"]
+    structures = {1: liver, 2: replace(liver, name="LIVER"), 5: replace(liver, name="liver")}
+    assert roi_names(structures) == {1: "Liver", 2: "LIVER_2", 5: "liver_3"}
 
 
 def test_names_are_cut_and_stay_unique() -> None:
     liver = load_anatomy()["Liver"]
-    structures = [replace(liver, name=f"A_structure_with_a_long_name_{side}") for side in "LR"]
+    structures = {n: replace(liver, name=f"A_structure_with_a_long_name_{n}") for n in (1, 2)}
     names = roi_names(structures)
-    assert names == ["A_structure_with", "A_structure_wi_2"]
-    assert all(len(name) <= 16 for name in names)
+    assert names == {1: "A_structure_with", 2: "A_structure_wi_2"}
+    assert all(len(name) <= 16 for name in names.values())
 
 
 def test_destinations_that_take_long_names_get_them() -> None:
     anatomy = load_anatomy()
     long = replace(anatomy["Liver"], name="A_structure_with_a_long_name")
-    assert roi_names([long, anatomy["Pelvis_L"]], 64) == ["A_structure_with_a_long_name", "Bone_Pelvic_L"]
+    names = roi_names({1: long, 2: anatomy["Pelvis_L"]}, Profile(name_length=64))
+    assert names == {1: "A_structure_with_a_long_name", 2: "Bone_Pelvic_L"}
+
+
+def test_a_sites_own_names_come_first() -> None:
+    anatomy = load_anatomy()
+    profile = Profile(names={"Pelvis_L": "Hip left", "Liver": "Hepar"})
+    assert roi_names({4: anatomy["Pelvis_L"], 5: anatomy["Liver"], 6: anatomy["Spleen"]}, profile) == {
+        4: "Hip left", 5: "Hepar", 6: "Spleen",
+    }  # fmt: skip
 
 
 def test_contours_longer_than_64_kilobytes_are_written_and_read() -> None:

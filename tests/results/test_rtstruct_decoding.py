@@ -62,18 +62,22 @@ def test_points_and_open_contours_have_no_inside() -> None:
 
 def test_contours_a_little_off_their_slice_are_taken_and_measured() -> None:
     decoded = decode_rtstruct(structure_set([square(0.5, 5.5, 3.2)]), GRID)
-    assert decoded.off_plane_mm == pytest.approx(0.2)
+    assert [mask.off_plane_mm for mask in decoded.masks()] == pytest.approx([0.2])
     assert decoded.label_volume.labels[1].any()
 
 
 def test_contours_beyond_the_series_are_refused() -> None:
     with pytest.raises(InputRefused, match=r"11\.00 mm off the nearest of the 4 slices"):
-        decode_rtstruct(structure_set([square(0.5, 5.5, 20.0)]), GRID)
+        list(decode_rtstruct(structure_set([square(0.5, 5.5, 20.0)]), GRID).masks())
 
 
-def test_overlapping_rois_are_counted() -> None:
-    decoded = decode_rtstruct(structure_set([square(0.5, 5.5, 0.0)], [square(3.5, 9.5, 0.0)]), GRID)
-    assert decoded.overlaps == 4
+def test_rois_that_overlap_lie_in_layers_of_their_own() -> None:
+    decoded = decode_rtstruct(
+        structure_set([square(0.5, 5.5, 0.0)], [square(3.5, 9.5, 0.0)], [square(6.5, 9.5, 3.0)]), GRID
+    )
+    first, second = decoded.label_volume.layers
+    assert (set(first.structures), set(second.structures)) == ({1, 3}, {2})
+    assert [np.count_nonzero(decoded.label_volume.mask(label)) for label in (1, 2, 3)] == [25, 36, 9]
 
 
 @pytest.mark.parametrize(("numbers", "labels"), [((0, 7), {1, 2}), ((3, 70000), {1, 2}), ((3, 400), {3, 400})])
@@ -100,14 +104,14 @@ def test_damaged_contour_data_is_refused(values: list[str], reason: str) -> None
     text = "\\".join(values).encode()
     contour[Tag("ContourData")] = RawDataElement(Tag("ContourData"), "DS", len(text), text, 0, True, True)
     with pytest.raises(InputRefused, match=reason):
-        decode_rtstruct(structure_set([contour]), GRID)
+        list(decode_rtstruct(structure_set([contour]), GRID).masks())
 
 
 def test_contours_without_an_roi_are_refused() -> None:
     dataset = structure_set([square(0.5, 3.5, 0.0)])
     dataset.ROIContourSequence[0].ReferencedROINumber = 9
     with pytest.raises(InputRefused, match="ROI 9"):
-        decode_rtstruct(dataset, GRID)
+        list(decode_rtstruct(dataset, GRID).masks())
 
 
 def test_a_structure_set_without_contours_is_refused() -> None:
@@ -142,7 +146,7 @@ def test_a_clinical_structure_set_is_read_on_the_slices_at_hand(test_data: Path)
         slice_thickness=3.0,
     )
     with pytest.raises(InputRefused, match="off the nearest"):
-        decode_rtstruct(dataset, geometry)
+        list(decode_rtstruct(dataset, geometry).masks())
     for item in dataset.ROIContourSequence:
         here = [c for c in item.get("ContourSequence", []) if abs(float(c.ContourData[2]) - z) < 0.1]
         item.ContourSequence = here

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import SettingsError, UsageError
-from dicom_node.results.structure_table import StructureTable, load_structure_table
+from dicom_node.results.structure_table import StructureFile, StructureTable, load_structure_table
 
 
 def load(text: str, folder: Path) -> StructureTable:
@@ -51,9 +51,52 @@ def test_the_algorithm_may_be_named(tmp_path: Path) -> None:
     assert (table.algorithm, table.version, table.algorithm_type) == ("Net", "2", "MANUAL")
 
 
+def test_structures_may_have_files_of_their_own(tmp_path: Path) -> None:
+    text = """
+        [[structure]]
+        name = "Liver"
+        mask = "liver.nii.gz"
+        [[structure]]
+        label = 1
+        name = "Spleen"
+        [[structure]]
+        name = "Heart"
+        probability = "maps/heart.nrrd"
+        [[structure]]
+        label = 2
+        name = "Stomach"
+        mask = "/elsewhere/stomach.nii"
+        """
+    table = load(text, tmp_path)
+    names = {label: structure.name for label, structure in table.structures.items()}
+    assert names == {3: "Liver", 1: "Spleen", 4: "Heart", 2: "Stomach"}
+    assert table.files == {
+        3: StructureFile(tmp_path / "liver.nii.gz", "mask"),
+        4: StructureFile(tmp_path / "maps" / "heart.nrrd", "probability"),
+        2: StructureFile(Path("/elsewhere/stomach.nii"), "mask"),
+    }
+
+
+def test_files_may_lie_in_another_folder_than_the_table(tmp_path: Path) -> None:
+    (tmp_path / "S.toml").write_text('[[structure]]\nname = "Liver"\nmask = "liver.nii.gz"\n', encoding="utf-8")
+    table = load_structure_table(tmp_path / "S.toml", tmp_path / "masks")
+    assert table.files[1].path == tmp_path / "masks" / "liver.nii.gz"
+
+
+def test_a_structure_with_its_own_code_may_have_a_file(tmp_path: Path) -> None:
+    text = '[[structure]]\nname = "Implant"\nmask = "i.nii"\ntype = { value = "40388003", meaning = "Implant" }\n'
+    table = load(text, tmp_path)
+    assert table.structures[1].type.meaning == "Implant"
+    assert table.files[1].kind == "mask"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ('[[structure]]\nname = "Liver"\nmask = "a.nii"\nprobability = "b.nii"\n', "a mask and a probability"),
+        ('[[structure]]\nname = "Liver"\nmask = 3\n', "mask is the name of a file, got 3"),
+        ('[[structure]]\nname = "Liver"\nprobability = " "\n', "probability is the name of a file"),
+        ('[[structure]]\nlabel = 0\nname = "Liver"\nmask = "a.nii"\n', "label is a whole number"),
         ("", r"no \[\[structure\]\]"),
         ("not toml", "not valid TOML"),
         ('[[structure]]\nlabel = 1\nname = "Nothing"\n', "'Nothing' is not in anatomy.toml"),

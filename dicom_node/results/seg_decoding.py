@@ -1,0 +1,164 @@
+"""A DICOM Segmentation as masks on the planes of its series: our own reader, apart from the writer's code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID, SegmentationStorage
+
+from dicom_node.anatomy import Structure
+from dicom_node.errors import InputRefused
+from dicom_node.imaging.geometry import ANGLE_TOLERANCE, SPACING_TOLERANCE_MM, FloatArray, Geometry
+from dicom_node.results.coding import coded_laterality, srgb, structure_of
+from dicom_node.results.decoded import DecodedMask, DecodedObject, Mask, Reference, require_attributes
+from dicom_node.results.identity import MANUFACTURER
+
+LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
+_TYPE = "SegmentedPropertyTypeCodeSequence"
+_SOURCE_LABEL = "label "
+_NEEDED = (
+    "SegmentSequence",
+    "SegmentationType",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "PixelData",
+)
+
+
+def decode_seg(dataset: Dataset, geometry: Geometry) -> DecodedObject:
+    """The structures of a Segmentation on the planes of its series.
+
+    Args:
+        dataset: BINARY, LABELMAP or FRACTIONAL (at least half is inside), of this node or of anyone.
+        geometry: Planes of the series it belongs to.
+
+    Raises:
+        InputRefused: It is no Segmentation, or lacks what its masks are read from. Reading the masks raises it where
+            pixel data cannot be decoded, or frames do not lie on the planes and pixels of the series.
+    """
+    if dataset.get("SOPClassUID") not in (SegmentationStorage, LABEL_MAP_SEGMENTATION_STORAGE):
+        raise InputRefused(f"expected a DICOM Segmentation, got SOP class {dataset.get('SOPClassUID', 'none')}")
+    require_attributes(dataset, _NEEDED)
+    segments = {int(item.SegmentNumber): item for item in dataset.SegmentSequence if item.SegmentNumber}
+    labels_of = _labels_of(dataset, segments)
+    structures = {labels_of[number]: _structure_of_segment(item) for number, item in segments.items()}
+    return DecodedObject(
+        geometry=geometry,
+        structures=structures,
+        names={labels_of[number]: str(item.get("SegmentLabel") or "") for number, item in segments.items()},
+        lateralities={labels_of[number]: coded_laterality(item, _TYPE) for number, item in segments.items()},
+        masks=lambda: _masks(dataset, geometry, labels_of),
+    )
+
+
+def _labels_of(dataset: Dataset, segments: dict[int, Dataset]) -> dict[int, int]:
+    """The label of each segment: the one that this node noted, else the segment's number."""
+    noted = {}
+    for number, item in segments.items():
+        match = re.match(rf"{_SOURCE_LABEL}(\d{{1,5}})\b", str(item.get("SegmentDescription") or ""))
+        if match and dataset.get("Manufacturer") == MANUFACTURER:
+            noted[number] = int(match[1])
+    complete = len(set(noted.values())) == len(segments) and all(0 < label < 65536 for label in noted.values())
+    return noted if complete else {number: number for number in segments}
+
+
+def _structure_of_segment(item: Dataset) -> Structure:
+    encoded = item.get("RecommendedDisplayCIELabValue")
+    name = str(item.get("SegmentLabel") or f"Segment {item.SegmentNumber}")
+    return structure_of(name, item, _TYPE, srgb(encoded) if encoded else None)
+
+
+def _masks(dataset: Dataset, geometry: Geometry, labels_of: dict[int, int]) -> Iterator[DecodedMask]:
+    """Every segment of every frame."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    labelmap = dataset.SegmentationType == "LABELMAP"
+    threshold = int(dataset.get("MaximumFractionalValue", 1)) / 2 if dataset.SegmentationType == "FRACTIONAL" else 0.5
+    rows, columns = slice(0, geometry.rows), slice(0, geometry.columns)
+    for frame, pixels in zip(dataset.PerFrameFunctionalGroupsSequence, _frames(dataset), strict=True):
+        k = _slice_of(frame, shared, dataset, geometry)
+        references = _references(frame, shared)
+        if labelmap:
+            found = [int(value) for value in np.unique(pixels) if value]
+        else:
+            found = [int(_value(frame, shared, "SegmentIdentificationSequence", "ReferencedSegmentNumber"))]
+        for number in found:
+            if number not in labels_of:
+                raise InputRefused(f"a frame belongs to segment {number}, which SegmentSequence does not describe")
+            mask: Mask = np.asarray(pixels == number if labelmap else pixels >= threshold)
+            yield DecodedMask(labels_of[number], k, rows, columns, mask, references)
+
+
+def _references(frame: Dataset, shared: Dataset) -> tuple[Reference, ...]:
+    """The source images of a frame."""
+    derivations = frame.get("DerivationImageSequence") or shared.get("DerivationImageSequence") or []
+    return tuple(
+        (str(source.get("ReferencedSOPInstanceUID", "")), int(number) if number else None)
+        for derivation in derivations
+        for source in derivation.get("SourceImageSequence", [])
+        for number in [source.get("ReferencedFrameNumber")]
+    )
+
+
+def _frames(dataset: Dataset) -> Iterator[npt.NDArray[Any]]:
+    """(rows, columns) of every frame in order, one at a time."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if dataset.BitsAllocated != 1 or syntax.is_encapsulated or not syntax.is_little_endian:
+        try:
+            yield from iter_pixels(dataset, raw=True)
+        except (NotImplementedError, RuntimeError, ValueError, AttributeError) as error:
+            raise InputRefused(f"the pixel data cannot be decoded ({syntax.name}): {error}") from error
+        return
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    frames = int(dataset.NumberOfFrames)
+    if len(packed) * 8 < frames * rows * columns:
+        raise InputRefused(f"the pixel data ends early: {frames} frames need {frames * rows * columns} bits")
+    for frame in range(frames):
+        # frames follow each other without padding, bit by bit, lowest bit first (PS3.5 8.1.1)
+        first, last = frame * rows * columns, (frame + 1) * rows * columns
+        bits = np.unpackbits(packed[first // 8 : -(-last // 8)], bitorder="little")
+        yield bits[first % 8 : first % 8 + rows * columns].reshape(rows, columns)
+
+
+def _slice_of(frame: Dataset, shared: Dataset, dataset: Dataset, geometry: Geometry) -> int:
+    """Index of the slice whose plane and pixels a frame lies on."""
+    position = np.array(_value(frame, shared, "PlanePositionSequence", "ImagePositionPatient"), dtype=np.float64)
+    cosines = np.array(_value(frame, shared, "PlaneOrientationSequence", "ImageOrientationPatient"), dtype=np.float64)
+    spacing = np.array(_value(frame, shared, "PixelMeasuresSequence", "PixelSpacing"), dtype=np.float64)
+    k = int(np.argmin(np.abs(geometry.distances - position @ geometry.normal)))
+    expected = np.concatenate([geometry.row_direction, geometry.column_direction])
+    same = (
+        (dataset.Rows, dataset.Columns) == (geometry.rows, geometry.columns)
+        and np.allclose(cosines, expected, rtol=0, atol=ANGLE_TOLERANCE)
+        and np.allclose(spacing, (geometry.row_spacing, geometry.column_spacing), rtol=1e-3)
+        and np.allclose(position, geometry.origins[k], rtol=0, atol=SPACING_TOLERANCE_MM)
+    )
+    if not same:
+        raise InputRefused(
+            f"the segmentation does not lie on the pixels of the series: a frame of {dataset.Rows} x {dataset.Columns} "
+            f"pixels at {_short(position)} mm, but the nearest of {geometry.shape[0]} slices has {geometry.rows} x "
+            f"{geometry.columns} pixels at {_short(geometry.origins[k])} mm; give the series it was made from"
+        )
+    return k
+
+
+def _value(frame: Dataset, shared: Dataset, sequence: str, keyword: str) -> Any:
+    """An attribute of a functional group, the frame's own or the one that all frames share."""
+    items = frame.get(sequence) or shared.get(sequence)
+    if not items or not items[0].get(keyword):
+        raise InputRefused(f"the segmentation lacks {keyword} in {sequence}, so its frames have no place")
+    return items[0][keyword].value
+
+
+def _short(position: FloatArray) -> str:
+    return "(" + ", ".join(f"{value:.2f}" for value in position) + ")"
