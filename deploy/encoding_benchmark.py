@@ -7,13 +7,16 @@ kind of object take turns on the same labels.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,9 +26,10 @@ import numpy.typing as npt
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from dicom_node.anatomy import load_anatomy
 from dicom_node.cli.printing import print_table
@@ -35,6 +39,7 @@ from dicom_node.imaging.volume import SourceSlice, Volume
 from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import Provenance
 from dicom_node.results.object_file import write_object
+from dicom_node.results.rtstruct import encode_rtstruct
 
 RUNS = 3
 EXTENT_MM = 400.0
@@ -42,6 +47,9 @@ EXTENT_MM = 400.0
 
 Prepare = Callable[[Volume, LabelVolume, Path], Callable[[], object]]
 """Makes what is measured: a function that encodes the labels and writes the object into a folder."""
+REPOSITORY = Path(__file__).resolve().parent.parent
+RT_UTILS = (REPOSITORY / ".cache/peers/bin/python", REPOSITORY / "deploy/peers/rt_utils_writer.py")
+"""How rt-utils is run, in an environment of its own: series, masks and output follow."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,10 @@ class Measured:
     seconds: float
     peak_mib: float
     file_mib: float
+
+
+Measure = Callable[[int, int], Measured]
+"""Measures a contestant once, for so many slices of so many rows and columns."""
 
 
 def main() -> int:
@@ -97,12 +109,12 @@ def thirty_structures(slices: int = 300, size: int = 512) -> tuple[Volume, Label
     return _series(geometry), LabelVolume(_trunk(geometry.shape), geometry, structures)
 
 
-def compare(kind: str, contestants: Sequence[tuple[str, Prepare]], slices: int, size: int) -> list[tuple[object, ...]]:
+def compare(kind: str, contestants: Sequence[tuple[str, Measure]], slices: int, size: int) -> list[tuple[object, ...]]:
     """Rows of the table for one kind of object; the last contestant is the one compared with."""
     runs: dict[str, list[Measured]] = {name: [] for name, _ in contestants}
     for _ in range(RUNS):
-        for name, prepare in contestants:
-            runs[name].append(measure(prepare, slices, size))
+        for name, measured in contestants:
+            runs[name].append(measured(slices, size))
     label_volume = slices * size**2 / 2**20
     seconds = {name: statistics.median(run.seconds for run in found) for name, found in runs.items()}
     peaks = {name: statistics.median(run.peak_mib for run in found) for name, found in runs.items()}
@@ -117,8 +129,12 @@ def compare(kind: str, contestants: Sequence[tuple[str, Prepare]], slices: int, 
     ]  # fmt: skip
 
 
-def measure(prepare: Prepare, slices: int, size: int) -> Measured:
-    """One run in a process of its own."""
+def here(prepare: Prepare) -> Measure:
+    """A contestant that runs in this environment."""
+    return partial(_in_a_process, prepare)
+
+
+def _in_a_process(prepare: Prepare, slices: int, size: int) -> Measured:
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(prepare, slices, size, sender))
@@ -143,6 +159,35 @@ def _run(prepare: Prepare, slices: int, size: int, sender: object) -> None:
         sender.send(Measured(seconds, peak, max(path.stat().st_size for path in folder.iterdir()) / 2**20))
 
 
+def rt_utils_rtstruct(slices: int, size: int) -> Measured:
+    """RTSTRUCT as rt-utils makes it: a mask for each structure, ``save``; reading the series is left out."""
+    volume, labels = thirty_structures(slices, size)
+    with tempfile.TemporaryDirectory() as name:
+        folder, series, masks = Path(name), Path(name) / "series", Path(name) / "masks.npz"
+        series.mkdir()
+        for number, image in enumerate(source_images(volume)):
+            _with_pixels(image).save_as(series / f"{number}.dcm", enforce_file_format=True)
+        np.savez(masks, labels=labels.labels, names=[structure.name for structure in labels.structures.values()])
+        command = [*map(str, RT_UTILS), str(series), str(masks), str(folder / "rt-utils.dcm")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800)
+        found = json.loads(done.stdout)
+        if "error" in found:
+            raise RuntimeError(f"rt-utils: {found['error']}")
+        file_mib = (folder / "rt-utils.dcm").stat().st_size / 2**20
+        return Measured(found["seconds"], found["peak_mib"] - found["before_mib"], file_mib)
+
+
+def _with_pixels(image: Dataset) -> Dataset:
+    """rt-utils reads pixels that it does not need."""
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
+    image.PixelData = bytes(2 * image.Rows * image.Columns)
+    image["PixelData"].VR = "OW"
+    return image
+
+
 def _resident_mib(field: str) -> float:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
@@ -151,6 +196,11 @@ def _resident_mib(field: str) -> float:
 def node_seg(volume: Volume, labels: LabelVolume, folder: Path) -> Callable[[], object]:
     """This node's SEG; fsynced, as every result is."""
     return lambda: write_object(folder / "node.seg.dcm", encode_seg(volume, labels, PROVENANCE))
+
+
+def node_rtstruct(volume: Volume, labels: LabelVolume, folder: Path) -> Callable[[], object]:
+    """This node's RTSTRUCT, along pixel edges; fsynced."""
+    return lambda: write_object(folder / "node.rtstruct.dcm", encode_rtstruct(volume, labels, PROVENANCE))
 
 
 def highdicom_seg(volume: Volume, labels: LabelVolume, folder: Path) -> Callable[[], object]:
@@ -191,8 +241,9 @@ def _encode_with_highdicom(images: list[Dataset], labels: LabelVolume) -> Segmen
     )
 
 
-CONTESTANTS: dict[str, Sequence[tuple[str, Prepare]]] = {
-    "SEG": (("dicom-node", node_seg), ("highdicom", highdicom_seg)),
+CONTESTANTS: dict[str, Sequence[tuple[str, Measure]]] = {
+    "SEG": (("dicom-node", here(node_seg)), ("highdicom", here(highdicom_seg))),
+    "RTSTRUCT": (("dicom-node", here(node_rtstruct)), ("rt-utils", rt_utils_rtstruct)),
 }
 """By kind of object; ours first, the one compared with last. A further kind is a further entry."""
 

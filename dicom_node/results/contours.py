@@ -10,6 +10,9 @@ centre is (j + 0.5, i + 0.5).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -19,6 +22,8 @@ from dicom_node.results.islands import Island, Points, join_holes
 Mask = npt.NDArray[np.bool_]
 Corners = npt.NDArray[np.int32]
 """(n, 2) corners (row, column) of one closed border, the first not repeated."""
+MOST_PIXELS = 4_000_000
+"""Of the images that are traced at once; labelling their islands takes four bytes a pixel."""
 _FOUR_CONNECTED = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 
 
@@ -51,39 +56,75 @@ def pixel_edge_islands(mask: Mask) -> list[Island]:
         return []
     top, left = int(used_rows[0]), int(used_columns[0])
     padded = np.pad(mask[top : used_rows[-1] + 1, left : used_columns[-1] + 1], 1)
-    islands, count = ndimage.label(padded, structure=_FOUR_CONNECTED)
-    outer: list[Points | None] = [None] * (count + 1)
-    holes: list[list[Points]] = [[] for _ in range(count + 1)]
-    for loop, island in _loops(padded, islands):
-        moved = loop.astype(np.float64) + np.array([top, left])
-        if _signed_area(loop) > 0:
-            outer[island] = moved
-        else:
-            holes[island].append(moved)
-    found = []
-    for border, inner in zip(outer[1:], holes[1:], strict=True):
-        assert border is not None
-        found.append(Island(border, tuple(inner)))
-    return found
+    loops = _loops(padded)
+    corner = np.array([top, left])
+    outer = [(loop.points + corner).astype(np.float64) for loop in loops if loop.is_outer]
+    holes: list[list[Points]] = [[] for _ in outer]
+    if len(outer) < len(loops):
+        islands, _ = ndimage.label(padded, structure=_FOUR_CONNECTED)
+        place = {islands[loop.pixel]: place for place, loop in enumerate(loop for loop in loops if loop.is_outer)}
+        for loop in loops:
+            if not loop.is_outer:
+                holes[place[islands[loop.pixel]]].append((loop.points + corner).astype(np.float64))
+    return [Island(border, tuple(inner)) for border, inner in zip(outer, holes, strict=True)]
 
 
-def _loops(padded: Mask, islands: npt.NDArray[np.int32]) -> list[tuple[Corners, int]]:
-    """Every closed border line with the island it belongs to, which lies to the right of its direction."""
+def islands_of_slices(masks: Mask) -> Iterator[tuple[int, Island]]:
+    """The islands of many slices, with the slice each lies on.
+
+    Slices are laid one below the other, a row apart, so that a few large images are traced instead of many small ones.
+
+    Args:
+        masks: (k, rows, columns).
+    """
+    count, rows, columns = masks.shape
+    at_once = max(1, MOST_PIXELS // ((rows + 1) * columns))
+    for first in range(0, count, at_once):
+        part = masks[first : first + at_once]
+        tall = np.zeros((len(part), rows + 1, columns), dtype=bool)
+        tall[:, :rows] = part
+        for island in pixel_edge_islands(tall.reshape(-1, columns)):
+            k = int(island.outer[0, 0]) // (rows + 1)
+            offset = np.array([k * (rows + 1), 0.0])
+            yield first + k, Island(island.outer - offset, tuple(hole - offset for hole in island.holes))
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A closed border line; the island lies to the right of its direction.
+
+    Attributes:
+        points: (n, 2) corners.
+        pixel: A pixel of the padded mask that belongs to the island.
+        is_outer: Whether the island lies inside; a hole does otherwise.
+    """
+
+    points: Corners
+    pixel: tuple[int, int]
+    is_outer: bool
+
+
+def _loops(padded: Mask) -> list[_Loop]:
+    """Every closed border line, by its first corner in row order."""
     nodes, horizontal, vertical, pixels = _nodes(padded)
     begins = _begins_run(padded, nodes, nodes[horizontal]).tolist()
-    points, across, along = nodes.tolist(), horizontal.tolist(), vertical.tolist()
-    left_over = [True] * len(points)
+    across, along = horizontal.tolist(), vertical.tolist()
+    # of a loop's first corner, the one pixel inside lies south-east; of a hole's, the one pixel outside does
+    starts_outer = ((pixels - nodes) == 1).all(axis=1).tolist()
+    left_over = bytearray(b"\1") * len(nodes)
     loops = []
-    for start in range(len(points)):
+    for start in range(len(nodes)):
+        if not left_over[start]:
+            continue
         node = start if begins[start] else across[start]
-        loop = []
+        loop: list[int] = []
         while left_over[node]:
             far = across[node]
-            left_over[node] = left_over[far] = False
-            loop += [points[node], points[far]]
+            left_over[node] = left_over[far] = 0
+            loop += (node, far)
             node = along[far]
-        if loop:
-            loops.append((np.array(loop, dtype=np.int32), int(islands[tuple(pixels[start])])))
+        row, column = pixels[start]
+        loops.append(_Loop(nodes[loop], (int(row), int(column)), starts_outer[start]))
     return loops
 
 
@@ -135,9 +176,3 @@ def _begins_run(padded: Mask, nodes: Corners, ends: Corners) -> Mask:
     first = np.minimum(nodes[:, 1], ends[:, 1])
     island_below = padded[nodes[:, 0] + 1, first + 1]
     return np.asarray(heads_east == island_below)
-
-
-def _signed_area(loop: Corners) -> int:
-    """Twice the area; positive where the inside is on the right of the direction (rows grow downwards)."""
-    row, column = loop[:, 0].astype(np.int64), loop[:, 1].astype(np.int64)
-    return int(np.sum(column * np.roll(row, -1) - np.roll(column, -1) * row))

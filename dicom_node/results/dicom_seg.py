@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pydicom import DataElement, Dataset
-from pydicom.charset import convert_encodings, default_encoding
 
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.label_volume import LabelVolume
@@ -28,6 +27,7 @@ from dicom_node.results.identity import (
     series_description,
     series_number,
 )
+from dicom_node.results.object_file import keep_encoded_elements
 from dicom_node.results.seg_frames import Frame, Segment, find_segments, overlapping_labels, with_doubtful_voxels
 from dicom_node.results.seg_groups import SliceGroups, per_frame_groups
 from dicom_node.results.seg_header import describe, segmentation_header, slice_of
@@ -127,12 +127,7 @@ def _add_frames(dataset: Dataset, volume: Volume, segments: Sequence[Segment]) -
     dataset.add(DataElement("PixelData", "OW" if dataset.BitsAllocated > 8 else "OB", pixels))
     sequence = per_frame_groups(items)
     dataset[sequence.tag] = sequence
-    characters = dataset.get("SpecificCharacterSet")
-    dataset.set_original_encoding(  # encoded elements are then written as they stand
-        is_implicit_vr=False,
-        is_little_endian=True,
-        character_encoding=convert_encodings(characters) if characters else default_encoding,
-    )
+    keep_encoded_elements(dataset, implicit_vr=False)
 
 
 def _slice_groups(dataset: Dataset, volume: Volume) -> dict[int, SliceGroups]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dicom_node.imaging.certainty import Certainty
 from dicom_node.imaging.label_volume import Box, LabelVolume
 from dicom_node.profiles import Profile
-from dicom_node.results.contours import pixel_edge_islands
+from dicom_node.results.contours import islands_of_slices
 from dicom_node.results.islands import Island, Points, divided, join_holes, simplified
 from dicom_node.results.smooth_contours import smooth_islands
 
@@ -25,20 +26,31 @@ def contours_of(layer: LabelVolume, label: int, box: Box, profile: Profile) -> I
         profile: How contours are traced, simplified and limited.
     """
     spacing = layer.geometry.row_spacing, layer.geometry.column_spacing
-    is_smooth = profile.contours == "smooth" and layer.certainty is not None
-    window = tuple(_widened(part, size) for part, size in zip(box[1:], layer.geometry.shape[1:], strict=True))
-    rows, columns = window if is_smooth else box[1:]
-    corner = np.array([rows.start, columns.start], dtype=np.float64)
-    for k in range(box[0].start, box[0].stop):
-        labels = layer.labels[k, rows, columns]
-        if is_smooth and layer.certainty is not None:
-            traced = smooth_islands(layer.certainty.probability(labels, label, k, (rows, columns)))
-            islands = [simplified(island, spacing, profile.contour_tolerance_mm) for island in traced]
-        else:
-            islands = pixel_edge_islands(labels == label)
-        for island in islands:
-            for contour in _within_limit(island, spacing, profile):
-                yield k, contour + corner
+    if profile.contours == "smooth" and layer.certainty is not None:
+        box = box[0], _widened(box[1], layer.geometry.rows), _widened(box[2], layer.geometry.columns)
+        traced: Iterator[tuple[int, Island]] = (
+            (k, simplified(island, spacing, profile.contour_tolerance_mm))
+            for k, island in _between_centres(layer, layer.certainty, label, box)
+        )
+    else:
+        traced = _along_pixels(layer, label, box)
+    corner = np.array([box[1].start, box[2].start], dtype=np.float64)
+    for k, island in traced:
+        for contour in _within_limit(island, spacing, profile):
+            yield k, contour + corner
+
+
+def _along_pixels(layer: LabelVolume, label: int, box: Box) -> Iterator[tuple[int, Island]]:
+    for k, island in islands_of_slices(layer.labels[box] == label):
+        yield box[0].start + k, island
+
+
+def _between_centres(layer: LabelVolume, certainty: Certainty, label: int, box: Box) -> Iterator[tuple[int, Island]]:
+    stack, rows, columns = box
+    for k in range(stack.start, stack.stop):
+        probability = certainty.probability(layer.labels[k, rows, columns], label, k, (rows, columns))
+        for island in smooth_islands(probability):
+            yield k, island
 
 
 def _within_limit(island: Island, spacing: tuple[float, float], profile: Profile) -> list[Points]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 
@@ -30,6 +32,20 @@ def write_object(path: Path, dataset: Dataset) -> None:
         StorageFull: The disk has no room.
     """
     write_durably_with(path, lambda file: dataset.save_as(file, enforce_file_format=True))
+
+
+def keep_encoded_elements(dataset: Dataset, *, implicit_vr: bool, items: Iterable[Dataset] = ()) -> None:
+    """Have elements that are encoded already (little endian) written as they stand; pydicom would decode them first.
+
+    Args:
+        dataset: The whole object, with its SpecificCharacterSet.
+        implicit_vr: How the elements are encoded, which is how the object will be.
+        items: Sequence items within it that hold such elements.
+    """
+    characters = dataset.get("SpecificCharacterSet")
+    encoding = convert_encodings(characters) if characters else default_encoding
+    for part in (dataset, *items):
+        part.set_original_encoding(implicit_vr, True, encoding)
 
 
 def read_object(encoded: Encoded) -> FileDataset:

@@ -6,9 +6,8 @@ value can hold (PS3.5 7.1.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-import numpy as np
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
@@ -17,11 +16,11 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_node.anatomy import Code, Structure
 from dicom_node.errors import InputRefused
-from dicom_node.imaging.geometry import FloatArray, Geometry
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
 from dicom_node.profiles import Profile
 from dicom_node.results.coding import code_item, type_item
+from dicom_node.results.contour_items import ContourEncoder
 from dicom_node.results.drawing import contours_of
 from dicom_node.results.identity import (
     RESEARCH_NOTE,
@@ -35,9 +34,9 @@ from dicom_node.results.identity import (
     series_description,
     series_number,
 )
-from dicom_node.results.islands import Points
+from dicom_node.results.object_file import keep_encoded_elements
 
-_CONTOUR_DATA = Tag("ContourData")
+_CONTOURS = Tag("ContourSequence")
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management (retired): what RTReferencedStudySequence names a study by (PS3.3 C.8.8.5)."""
 
@@ -78,15 +77,17 @@ def encode_rtstruct(
     dataset = _structure_set(volume, provenance, profile)
     names = roi_names(present, profile)
     boxes = label_volume.bounding_boxes()
+    encoder = ContourEncoder(volume.geometry, volume.sources)
     rois, contours, observations = [], [], []
     for label, structure in present.items():
         drawn = contours_of(label_volume.layer_of(label), label, boxes[label], profile)
         rois.append(_roi(label, names[label], volume, provenance, (remarks or {}).get(label, "")))
-        contours.append(_roi_contour(label, structure, _contour_items(volume, drawn)))
+        contours.append(_roi_contour(label, structure, encoder.items(drawn)))
         observations.append(_observation(label, structure))
     dataset.StructureSetROISequence = rois
     dataset.ROIContourSequence = contours
     dataset.RTROIObservationsSequence = observations
+    keep_encoded_elements(dataset, implicit_vr=True, items=contours)
     return dataset
 
 
@@ -108,12 +109,6 @@ def roi_names(structures: Mapping[int, Structure], profile: Profile | None = Non
         taken.add(candidate.casefold())
         names[label] = candidate
     return names
-
-
-def decimal_strings(points: FloatArray) -> bytes:
-    """Coordinates as one DS value: thousandths of a millimetre, at most 16 characters each (PS3.5 6.2)."""
-    text = "\\".join(map("%.3f".__mod__, points.ravel().tolist())).replace("-0.000", "0.000")
-    return text.encode("ascii")
 
 
 def _require_regular(volume: Volume, profile: Profile) -> None:
@@ -162,7 +157,7 @@ def _referenced_frame_of_reference(volume: Volume) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = volume.series_instance_uid
     instances = {source.sop_instance_uid: source for source in volume.sources}
-    series.ContourImageSequence = [_image_item(source, whole=True) for source in instances.values()]
+    series.ContourImageSequence = [_image_item(source) for source in instances.values()]
     study = Dataset()
     study.ReferencedSOPClassUID = _STUDY_COMPONENT
     study.ReferencedSOPInstanceUID = volume.study_instance_uid
@@ -193,10 +188,12 @@ def _algorithm(provenance: Provenance) -> Dataset:
     return item
 
 
-def _roi_contour(number: int, structure: Structure, contours: Iterator[Dataset]) -> Dataset:
+def _roi_contour(number: int, structure: Structure, contours: Iterable[bytes]) -> Dataset:
+    """An item of ROIContourSequence; its contours are encoded already and are written as they are."""
     item = Dataset()
     item.ROIDisplayColor = list(structure.color)
-    item.ContourSequence = list(contours)
+    value = b"".join(contours)
+    item[_CONTOURS] = RawDataElement(_CONTOURS, "SQ", len(value), value, 0, True, True)
     item.ReferencedROINumber = number
     return item
 
@@ -214,39 +211,8 @@ def _observation(number: int, structure: Structure) -> Dataset:
     return item
 
 
-def _contour_items(volume: Volume, contours: Iterable[tuple[int, Points]]) -> Iterator[Dataset]:
-    """An item for every contour of a structure, with the slice it was drawn on."""
-    for number, (k, contour) in enumerate(contours, start=1):
-        points = _patient_mm(contour, k, volume.geometry)
-        item = Dataset()
-        item.ContourImageSequence = [_image_item(volume.sources[k])]
-        item.ContourGeometricType = "CLOSED_PLANAR"
-        item.NumberOfContourPoints = len(points)
-        item.ContourNumber = number
-        _set_contour_data(item, points)
-        yield item
-
-
-def _set_contour_data(item: Dataset, points: FloatArray) -> None:
-    """ContourData as encoded bytes: pydicom would make an object of each of a million numbers, and again to write."""
-    value = decimal_strings(points)
-    value += b" " * (len(value) % 2)
-    item[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(value), value, 0, True, True)
-    item.set_original_encoding(True, True, "iso8859")  # else the bytes are decoded before they are written
-
-
-def _patient_mm(points: Points, k: int, geometry: Geometry) -> FloatArray:
-    """(n, 3) patient_mm of points on the lattice of pixel corners of slice k, on the plane of that slice alone."""
-    row = (points[:, 0] - 0.5) * geometry.row_spacing
-    column = (points[:, 1] - 0.5) * geometry.column_spacing
-    in_plane = np.outer(row, geometry.column_direction) + np.outer(column, geometry.row_direction)
-    return np.asarray(geometry.origins[k] + in_plane)
-
-
-def _image_item(source: SourceSlice, *, whole: bool = False) -> Dataset:
+def _image_item(source: SourceSlice) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = source.sop_class_uid
     item.ReferencedSOPInstanceUID = source.sop_instance_uid
-    if source.frame_number is not None and not whole:
-        item.ReferencedFrameNumber = source.frame_number
     return item

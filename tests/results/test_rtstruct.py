@@ -11,8 +11,9 @@ from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.profiles import Profile
+from dicom_node.results.contour_items import decimal_text
 from dicom_node.results.object_file import read_object, to_bytes
-from dicom_node.results.rtstruct import decimal_strings, encode_rtstruct, roi_names
+from dicom_node.results.rtstruct import encode_rtstruct, roi_names
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
 from tests.results.sources import EVERY, IRREGULAR, PROVENANCE, labels_of, phantom, volume_of
 
@@ -91,12 +92,12 @@ def test_contours_obey_the_rules_of_planning_systems(name: str) -> None:
 
 def test_decimal_strings_have_at_most_sixteen_characters() -> None:
     points = np.array([[-1234.56789, 1 / 3, -1e-9], [99999.9995, -0.0004, 250.5]])
-    assert decimal_strings(points) == b"-1234.568\\0.333\\0.000\\100000.000\\0.000\\250.500"
+    assert decimal_text(points) == ["-1234.568", "0.333", "0.000", "100000.000", "0.000", "250.500"]
 
 
 def test_coordinates_are_exact_to_a_thousandth_of_a_millimetre() -> None:
     points = np.random.default_rng(1).uniform(-2000, 2000, (500, 3))
-    texts = decimal_strings(points).split(b"\\")
+    texts = decimal_text(points)
     assert max(map(len, texts)) <= 16
     assert np.abs(np.array(texts).astype(float) - points.ravel()).max() < 0.001
 
