@@ -53,7 +53,7 @@ class ContourEncoder:
                 + _element(_TYPE, b"CLOSED_PLANAR ")
                 + _element(_POINTS, _even(str(len(points)).encode(), b" "))
                 + _element(_NUMBER, _even(str(number).encode(), b" "))
-                + _element(_CONTOUR, _even(text.of(points).encode("ascii"), b" ")),
+                + _element(_CONTOUR, _even(text.of(text.well_begun(points)).encode("ascii"), b" ")),
             )
 
 
@@ -79,6 +79,19 @@ class _SliceText:
         self._tables: list[tuple[int, list[str]]] | None = None
         if not (along_rows & along_columns).any():
             self._tables = [self._table(axis, int(not along_rows[axis])) for axis in range(3)]
+
+    def well_begun(self, points: Points) -> Points:
+        """A contour begun where its last edge does not run along z alone.
+
+        Some readers (plastimatch 1.10) take a last point with the x and y of the first for its repetition, whatever its
+        z, and would lose a corner of each contour on coronal and sagittal planes.
+        """
+        across = self._per_row[:2], self._per_column[:2]
+        if min(float(np.abs(step).max()) for step in across) > _NEGLIGIBLE_MM:
+            return points
+        edges = np.roll(points, -1, axis=0) - points
+        moved = np.abs(edges @ np.array(across)).max(axis=1) > _NEGLIGIBLE_MM
+        return points if moved[-1] or not moved.any() else np.roll(points, -1 - int(np.argmax(moved)), axis=0)
 
     def of(self, points: Points) -> str:
         """ContourData of points (row, column) on the lattice of pixel corners."""

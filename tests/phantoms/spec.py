@@ -40,6 +40,7 @@ class PhantomSpec:
         column_spacing: mm between columns.
         slice_spacing: mm between planes along their normal.
         positions: mm of each plane along the normal, ascending, for uneven spacing or gaps.
+        stack_offset: mm along the normal by which the middle of the stack lies off the phantom's middle.
         tilt_degrees: Gantry tilt: origins shift along the column direction from slice to slice.
         flip_rows: Negate the row direction.
         flip_columns: Negate the column direction.
@@ -63,6 +64,7 @@ class PhantomSpec:
     column_spacing: float = 1.0
     slice_spacing: float = 3.0
     positions: tuple[float, ...] | None = None
+    stack_offset: float = 0.0
     tilt_degrees: float = 0.0
     flip_rows: bool = False
     flip_columns: bool = False
@@ -77,12 +79,12 @@ class PhantomSpec:
 
     @property
     def plane_distances(self) -> FloatArray:
-        """(n,) mm of each plane along the normal, the middle of the stack at 0."""
+        """(n,) mm of each plane along the normal, the middle of the stack at ``stack_offset``."""
         if self.positions is not None:
             distances = np.asarray(self.positions, dtype=np.float64)
         else:
             distances = np.arange(self.slices) * self.slice_spacing
-        return np.asarray(distances - (distances[0] + distances[-1]) / 2)
+        return np.asarray(distances - (distances[0] + distances[-1]) / 2 + self.stack_offset)
 
     def uid(self, *purpose: object) -> UID:
         """A UID that is the same each time for this spec and purpose."""
@@ -112,7 +114,7 @@ class Phantom:
 
 
 def geometry_of(spec: PhantomSpec) -> Geometry:
-    """The planes of a spec, their common middle at CENTRE_MM."""
+    """The planes of a spec, their common middle at CENTRE_MM unless ``stack_offset`` moves it."""
     row, column = _directions(spec)
     normal = np.cross(row, column)
     distances = spec.plane_distances
