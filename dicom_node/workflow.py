@@ -14,13 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom_node.durable_file import file_sha256
 from dicom_node.errors import InputRefused, ResultHeld, SeriesRefused, SettingsError
+from dicom_node.imaging.body import body_outline
 from dicom_node.imaging.instances import find_instances, read_dataset
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.series import assemble, prove_series
+from dicom_node.imaging.volume import Volume
 from dicom_node.profiles import Profile, load_profiles
 from dicom_node.results.delineation import Delineation, delineate
 from dicom_node.results.identity import Provenance, frame_of_reference
@@ -28,7 +32,7 @@ from dicom_node.results.plausibility import Finding
 from dicom_node.results.result_files import ResultFile, encode_results, verify_results
 from dicom_node.route.rules import Decision, Router
 from dicom_node.segment.compression import compress_segmentation
-from dicom_node.segment.exchange import StoredFolder, load_segmentation, load_volume, save_volume
+from dicom_node.segment.exchange import StoredFolder, load_mask, load_segmentation, load_volume, save_mask, save_volume
 from dicom_node.segment.inference_process import InferenceProcess
 from dicom_node.settings import Settings
 from models.card import Card, load_card
@@ -56,6 +60,11 @@ class CaseFiles:
     def segmentation(self) -> Path:
         """The labels on the source slices, and the network's confidence."""
         return self.root / "segmentation"
+
+    @property
+    def outline(self) -> Path:
+        """The body's outline."""
+        return self.root / "outline.npy"
 
     @property
     def results(self) -> Path:
@@ -131,7 +140,8 @@ class CaseWork:
             InputRefused: No structure was found.
             ResultHeld: The labels cannot be right.
         """
-        delineation = self._delineation()
+        outline = self._outline()
+        delineation = self._delineation(outline)
         found = [structure.name for _, structure in delineation.labels.present()]
         if not found:
             raise InputRefused(f"the card {self.card_name} found none of its structures in this series")
@@ -145,6 +155,7 @@ class CaseWork:
                 notes += written.notes
         return {
             "structures": found,
+            "outline_sha256": None if outline is None else save_mask(outline, self.files.outline),
             "results": results,
             "warnings": list(delineation.warnings),
             "notes": list(dict.fromkeys(notes)),
@@ -160,7 +171,9 @@ class CaseWork:
             ResultFile(Path(result["path"]), result["kind"], Profile.model_validate(result["made_by"]))
             for result in self.facts["results"]
         ]
-        verified = verify_results(files, self._delineation())
+        sha256 = self.facts["outline_sha256"]
+        outline = None if sha256 is None else load_mask(self.files.outline, sha256)
+        verified = verify_results(files, self._delineation(outline))
         least = {
             kind: min(item.least_dice for item in verified if item.kind == kind) for kind in {v.kind for v in verified}
         }
@@ -169,21 +182,29 @@ class CaseWork:
     def tidy(self) -> None:
         """Remove the volume, which can be assembled again; labels and probability stay with the case, compressed."""
         shutil.rmtree(self.files.volume, ignore_errors=True)
+        self.files.outline.unlink(missing_ok=True)
         if self.files.segmentation.is_dir():
             compress_segmentation(self.files.segmentation)
 
-    def _delineation(self) -> Delineation:
-        volume = load_volume(StoredFolder(self.files.volume, self.facts["volume_sha256"]))
+    def _outline(self) -> npt.NDArray[np.uint8] | None:
+        """The body's outline, where a profile wants it in a structure set."""
+        if not any(profile.external and "RTSTRUCT" in profile.results for profile in self.profiles):
+            return None
+        return body_outline(self._volume())
+
+    def _delineation(self, outline: npt.NDArray[np.uint8] | None) -> Delineation:
         segmentation = load_segmentation(StoredFolder(self.files.segmentation, self.facts["segmentation_sha256"]))
-        external = any(profile.external and "RTSTRUCT" in profile.results for profile in self.profiles)
-        delineation = delineate(volume, segmentation.label_volume, external=external)
-        return replace(delineation, findings=(*delineation.findings, *self._doubts(segmentation.label_volume)))
+        labels = segmentation.label_volume
+        return replace(delineate(self._volume(), labels, outline), doubts=tuple(self._doubts(labels)))
+
+    def _volume(self) -> Volume:
+        return load_volume(StoredFolder(self.files.volume, self.facts["volume_sha256"]))
 
     def _doubts(self, labels: LabelVolume) -> Iterator[Finding]:
         for label, structure in labels.present():
             confidence = self.facts["confidence"].get(structure.name, 0.0)
             if confidence < LOW_CONFIDENCE:
-                text = f"the network is not sure of it (mean probability {confidence:.2f})"
+                text = f"The network is not sure of it (mean probability {confidence:.2f})."
                 yield Finding(label, structure.name, "warning", text)
 
     def _target(self, profile: Profile) -> Path:

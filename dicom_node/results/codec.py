@@ -15,6 +15,7 @@ from pydicom.uid import RTStructureSetStorage
 from dicom_node.anatomy import Structure
 from dicom_node.durable_file import file_sha256
 from dicom_node.errors import InputRefused, UsageError
+from dicom_node.imaging.body import body_outline
 from dicom_node.imaging.instances import read_dataset
 from dicom_node.imaging.label_file import write_label_file, write_segment_file
 from dicom_node.imaging.label_volume import LabelVolume
@@ -91,7 +92,7 @@ def encode(
     external = profile.external and "RTSTRUCT" in profile.results
     volume = assemble(plan) if external else _volume_without_pixels(plan)
     gathered = gather_labels(volume.geometry, label_map, table)
-    delineation = delineate(volume, gathered.label_volume, external=external)
+    delineation = delineate(volume, gathered.label_volume, body_outline(volume) if external else None)
     label_files = [*([label_map] if label_map else []), *(file.path for file in table.files.values())]
     provenance = _provenance(volume, label_files, structures_toml, table)
     target = output / f"case-{provenance.case_id[:16]}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from dicom_node.anatomy import load_anatomy
-from dicom_node.imaging.body import body_outline
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
 from dicom_node.results.plausibility import Finding, examine
 
-EXTERNAL = "External"
+EXTERNAL = "EXTERNAL"
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,18 @@ class Delineation:
         volume: The source.
         labels: What was segmented, on its slices.
         outlined: The same with the body's outline as an overlay, for structure sets; ``labels`` where there is none.
-        findings: What is noteworthy, doubtful or wrong about the labels.
+        doubts: What is doubtful beside what the labels themselves show: the network's own uncertainty.
     """
 
     volume: Volume
     labels: LabelVolume
     outlined: LabelVolume
-    findings: tuple[Finding, ...]
+    doubts: tuple[Finding, ...] = ()
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is noteworthy, doubtful or wrong about the labels."""
+        return (*examine(self.labels), *self.doubts)
 
     @property
     def remarks(self) -> dict[int, str]:
@@ -36,7 +44,7 @@ class Delineation:
         texts: dict[int, list[str]] = defaultdict(list)
         for finding in self.findings:
             texts[finding.label].append(finding.text if finding.severity == "note" else f"CHECK: {finding.text}")
-        return {label: "; ".join(found) for label, found in texts.items()}
+        return {label: " ".join(found) for label, found in texts.items()}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -49,29 +57,21 @@ class Delineation:
         return tuple(f"{item.name}: {item.text}" for item in self.findings if item.severity == "hold")
 
 
-def delineate(volume: Volume, labels: LabelVolume, *, external: bool) -> Delineation:
-    """Examine labels, and outline the body.
+def delineate(volume: Volume, labels: LabelVolume, outline: npt.NDArray[np.uint8] | None) -> Delineation:
+    """Put labels and the body's outline together.
 
     Args:
-        volume: The source; its voxels are read for the outline.
+        volume: The source.
         labels: On its slices.
-        external: Whether structure sets are to have the body's outline. Labels with a structure of type EXTERNAL keep
-            theirs.
+        outline: (k, j, i) 1 inside the body, as :func:`~dicom_node.imaging.body.body_outline` finds it; None for
+            structure sets without. Labels with a structure of type EXTERNAL keep theirs.
     """
-    outlined = _with_outline(volume, labels) if external else labels
-    return Delineation(volume=volume, labels=labels, outlined=outlined, findings=examine(labels))
-
-
-def _with_outline(volume: Volume, labels: LabelVolume) -> LabelVolume:
     structures = [structure for layer in labels.layers for structure in layer.structures.values()]
-    if any(structure.interpreted_type == "EXTERNAL" for structure in structures):
-        return labels
-    body = body_outline(volume)
-    if not body.any():
-        return labels
+    has_one = any(structure.interpreted_type == EXTERNAL for structure in structures)
+    if outline is None or has_one or not outline.any():
+        return Delineation(volume=volume, labels=labels, outlined=labels)
     number = max(label for layer in labels.layers for label in layer.structures) + 1
-    if number > 255:
-        body = body.astype("uint16")
-    body *= number
-    overlay = LabelVolume(body, labels.geometry, {number: load_anatomy()[EXTERNAL]})
-    return replace(labels, overlays=(*labels.overlays, overlay))
+    body = outline * np.uint8(number) if number < 256 else outline * np.uint16(number)
+    overlay = LabelVolume(body, labels.geometry, {number: load_anatomy()["External"]})
+    outlined = replace(labels, overlays=(*labels.overlays, overlay))
+    return Delineation(volume=volume, labels=labels, outlined=outlined)

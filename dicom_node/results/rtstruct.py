@@ -56,7 +56,7 @@ def encode_rtstruct(
         label_volume: Labels on the very slices of ``volume``; structures of its overlays may overlap the others.
         provenance: What made the labels.
         profile: How contours are drawn, and what structures are called; the default profile where None.
-        remarks: What ROIDescription says of a label beside the usual.
+        remarks: Sentences that ROIDescription says of a label beside the usual.
 
     Returns:
         The data set with ``file_meta``; not approved (ApprovalStatus UNAPPROVED).
@@ -173,7 +173,7 @@ def _roi(number: int, name: str, volume: Volume, provenance: Provenance, remark:
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference(volume)
     roi.ROIName = name
-    roi.ROIDescription = f"{remark}. {RESEARCH_NOTE}." if remark else f"{RESEARCH_NOTE}."
+    roi.ROIDescription = f"{remark} {RESEARCH_NOTE}." if remark else f"{RESEARCH_NOTE}."
     roi.ROIGenerationAlgorithm = provenance.algorithm_type
     roi.ROIGenerationDescription = provenance.algorithm
     roi.ROIDerivationAlgorithmIdentificationSequence = [_algorithm(provenance)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,35 @@ def load_segmentation(stored: StoredFolder | Path) -> Segmentation:
             check_file(folder / f"{name}.npy", sha256)
         arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     return described_segmentation(document, arrays)
+
+
+def save_mask(mask: npt.NDArray[np.uint8], path: Path) -> str:
+    """Store a mask durably, a bit a voxel.
+
+    Args:
+        mask: (k, j, i) of 0 and 1.
+        path: ``.npy``.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        StorageFull: No room.
+    """
+    size = np.frombuffer(np.array(mask.shape, dtype="<i8").tobytes(), dtype=np.uint8)
+    return _write_array(path, np.concatenate([size, np.packbits(mask)])[None])
+
+
+def load_mask(path: Path, sha256: str) -> npt.NDArray[np.uint8]:
+    """A stored mask, (k, j, i) of 0 and 1.
+
+    Raises:
+        SegmentationFailed: It is missing or was changed.
+    """
+    check_file(path, sha256)
+    content = np.load(path, allow_pickle=False)[0]
+    shape = tuple(int(size) for size in np.frombuffer(content[:24].tobytes(), dtype="<i8"))
+    return np.unpackbits(content[24:], count=math.prod(shape)).reshape(shape)
 
 
 def array_hashes(document: Mapping[str, Any]) -> dict[str, str]:

@@ -18,8 +18,10 @@ from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
 from dicom_node.segment.exchange import (
     StoredFolder,
+    load_mask,
     load_segmentation,
     load_volume,
+    save_mask,
     save_segmentation,
     save_volume,
 )
@@ -132,3 +134,13 @@ def test_the_parents_side_never_loads_torch() -> None:
         "sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_mask_comes_back_and_a_changed_one_does_not(tmp_path: Path) -> None:
+    mask = (np.random.default_rng(1).random((5, 7, 11)) < 0.5).astype(np.uint8)
+    path = tmp_path / "outline.npy"
+    sha256 = save_mask(mask, path)
+    assert np.array_equal(load_mask(path, sha256), mask)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(SegmentationFailed, match="not what was written"):
+        load_mask(path, sha256)
