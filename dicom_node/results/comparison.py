@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.anatomy import Structure
+from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import FloatArray, Geometry
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.results.decoded import DecodedMask, DecodedObject
@@ -53,7 +54,11 @@ def compare(original: LabelVolume, expected: Mapping[int, Structure], decoded: D
         InputRefused: A mask cannot be read, or does not lie on the series.
     """
     ours, theirs, common = _original(original, expected), _Gathered(original.geometry), dict.fromkeys(expected, 0)
+    seen: set[tuple[int, int]] = set()
     for mask in decoded.masks():
+        if (mask.label, mask.k) in seen:  # voxels that come twice could make up for others that are missing
+            raise InputRefused(f"slice {mask.k + 1} of label {mask.label} is there twice")
+        seen.add((mask.label, mask.k))
         theirs.add(mask)
         if mask.label in expected:
             labels = original.layer_of(mask.label).labels[mask.k, mask.rows, mask.columns]

@@ -47,13 +47,14 @@ class ContourEncoder:
                 image = _element(_CONTOUR_IMAGES, _image_item(self._sources[k]))
                 self._slices[k] = _SliceText(self._geometry, k), image
             text, image = self._slices[k]
+            numbers = text.of(text.well_begun(points))
             yield _element(
                 _ITEM,
                 image
                 + _element(_TYPE, b"CLOSED_PLANAR ")
-                + _element(_POINTS, _even(str(len(points)).encode(), b" "))
+                + _element(_POINTS, _even(str(len(numbers) // 3).encode(), b" "))
                 + _element(_NUMBER, _even(str(number).encode(), b" "))
-                + _element(_CONTOUR, _even(text.of(text.well_begun(points)).encode("ascii"), b" ")),
+                + _element(_CONTOUR, _even("\\".join(numbers).encode("ascii"), b" ")),
             )
 
 
@@ -93,16 +94,21 @@ class _SliceText:
         moved = np.abs(edges @ np.array(across)).max(axis=1) > _NEGLIGIBLE_MM
         return points if moved[-1] or not moved.any() else np.roll(points, -1 - int(np.argmax(moved)), axis=0)
 
-    def of(self, points: Points) -> str:
-        """ContourData of points (row, column) on the lattice of pixel corners."""
+    def of(self, points: Points) -> list[str]:
+        """The numbers of points (row, column) on the lattice of pixel corners: x, y, z, x, y, z ...
+
+        A point that falls on the one before it, to a thousandth of a millimetre, is left out.
+        """
         corners = points.astype(np.int64)
         if self._tables is None or not np.array_equal(corners, points):
-            return "\\".join(decimal_text(self._patient_mm(points)))
+            thousandths = np.rint(self._patient_mm(points) * 1000)
+            apart = (thousandths != np.roll(thousandths, 1, axis=0)).any(axis=1)
+            return decimal_text((thousandths[apart] if apart.sum() > 2 else thousandths) / 1000)
         parts = [""] * (3 * len(points))
         indices = corners[:, 0].tolist(), corners[:, 1].tolist()
         for axis, (along, table) in enumerate(self._tables):
             parts[axis::3] = [table[index] for index in indices[along]]
-        return "\\".join(parts)
+        return parts
 
     def _table(self, axis: int, along: int) -> tuple[int, list[str]]:
         """What an axis runs along (0: rows, 1: columns), and its coordinate at each pixel corner there."""

@@ -33,6 +33,9 @@ from dicom_node.results.seg_groups import SliceGroups, per_frame_groups
 from dicom_node.results.seg_header import describe, segmentation_header, slice_of
 from dicom_node.results.seg_pixels import binary_pixels, fractional_pixels, label_pixels
 
+MOST_PIXEL_BYTES = 2**32 - 2
+"""Longest value with an explicit length (PS3.5 7.1.2)."""
+
 
 def encode_seg(
     volume: Volume,
@@ -123,11 +126,21 @@ def _add_frames(dataset: Dataset, volume: Volume, segments: Sequence[Segment]) -
         items = [groups[frame.k].item(frame.segment.number) for frame in frames]
         make = binary_pixels if kind == "BINARY" else fractional_pixels
         pixels = make(frames, geometry.rows, geometry.columns)
+    _require_length(len(items), dataset)
     dataset.NumberOfFrames = len(items)
     dataset.add(DataElement("PixelData", "OW" if dataset.BitsAllocated > 8 else "OB", pixels))
     sequence = per_frame_groups(items)
     dataset[sequence.tag] = sequence
     keep_encoded_elements(dataset, implicit_vr=False)
+
+
+def _require_length(frames: int, dataset: Dataset) -> None:
+    length = frames * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
+    if length > MOST_PIXEL_BYTES:
+        raise InputRefused(
+            f"the {dataset.SegmentationType} segmentation would have {frames} frames, {length / 2**30:.1f} GiB; one "
+            "DICOM value holds 4 GiB; leave structures out, or make a LABELMAP segmentation"
+        )
 
 
 def _slice_groups(dataset: Dataset, volume: Volume) -> dict[int, SliceGroups]:

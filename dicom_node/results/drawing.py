@@ -55,15 +55,21 @@ def _between_centres(layer: LabelVolume, certainty: Certainty, label: int, box: 
 
 def _within_limit(island: Island, spacing: tuple[float, float], profile: Profile) -> list[Points]:
     """The island's contour; simplified where it has too many points, and cut in two where that is not enough."""
-    contour = join_holes(island)
     limit = profile.contour_points
-    if limit is None or len(contour) <= limit:
-        return [contour]
-    island = simplified(island, spacing, profile.contour_tolerance_mm)
-    contour = join_holes(island)
-    if len(contour) <= limit:
-        return [contour]
-    return [part for half in divided(island) for part in _within_limit(half, spacing, profile)]
+    if limit is None or _points(island) <= limit:
+        return [join_holes(island)]
+    return [join_holes(part) for part in _cut(simplified(island, spacing, profile.contour_tolerance_mm), limit)]
+
+
+def _cut(island: Island, limit: int) -> list[Island]:
+    if _points(island) <= limit:
+        return [island]
+    return [part for half in divided(island) for part in _cut(half, limit)]
+
+
+def _points(island: Island) -> int:
+    """Most points that the island's contour can have: three more for each keyhole."""
+    return len(island.outer) + sum(len(hole) + 3 for hole in island.holes)
 
 
 def _widened(part: slice, size: int) -> slice:

@@ -9,6 +9,7 @@ contour runs along the border.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import contourpy
 import numpy as np
@@ -47,23 +48,43 @@ def smooth_islands(probability: Bytes) -> list[Island]:
         name="serial",
         fill_type=contourpy.FillType.OuterOffset,
     )
+    polygons = _polygons(generator.filled(HALF, 2 * CERTAIN))
+    cells, counts = np.unique(
+        np.concatenate([_cells(loop) for loops in polygons for loop in loops] or [np.empty((0, 2))]),
+        axis=0, return_counts=True,
+    )  # fmt: skip
+    shared = {(float(row), float(column)) for row, column in cells[counts > 1]}
     islands = []
-    filled = generator.filled(HALF, 2 * CERTAIN)
-    for points, starts in zip(filled[0], filled[1], strict=True):
-        assert points is not None
-        assert starts is not None
-        swapped = np.asarray(points, dtype=np.float64)[:, ::-1]  # (column, row) to (row, column)
-        loops = [swapped[first : last - 1] for first, last in pairwise(starts)]
-        rounded = [np.clip(_rounded(loop), 0, probability.shape) for loop in loops]
+    for loops in polygons:
+        rounded = [np.clip(_rounded(loop, shared), 0, probability.shape) for loop in loops]
         islands.append(Island(rounded[0], tuple(rounded[1:])))
     return islands
 
 
-def _rounded(loop: Points) -> Points:
+def _polygons(filled: tuple[Any, ...]) -> list[list[Points]]:
+    """The loops (row, column) of each polygon that contourpy found: its outer border, then its holes."""
+    polygons = []
+    for points, starts in zip(filled[0], filled[1], strict=True):
+        swapped = np.asarray(points, dtype=np.float64)[:, ::-1]
+        polygons.append([swapped[first : last - 1] for first, last in pairwise(starts)])
+    return polygons
+
+
+def _cells(loop: Points) -> Points:
+    """(n, 2) the square between four pixel centres that each edge of a loop runs through, by its first corner."""
+    return np.asarray(np.floor((loop + np.roll(loop, -1, axis=0)) / 2 - 0.5) + 0.5)
+
+
+def _rounded(loop: Points, shared: set[tuple[float, float]]) -> Points:
     """A loop with a point more on every edge, moved off the chord by what the curvature there asks for.
 
     Chords cut off every arc: 0.4 % of the area of a circle of ten pixels. The curvature is taken from the directions
-    over two edges on either side; the move is at most LARGEST_MOVE, and the points on the borders of cells stay.
+    over two edges on either side; the move is at most LARGEST_MOVE. The points on the borders of cells stay, and no
+    edge leaves its cell, so borders cannot cross; where two borders share a cell, nothing is moved.
+
+    Args:
+        loop: (n, 2).
+        shared: Cells that more than one edge runs through.
     """
     if len(loop) < FEWEST_POINTS:
         return loop
@@ -73,10 +94,13 @@ def _rounded(loop: Points) -> Points:
     arc = (_length(before) + _length(after)) / 2 + _length(chord)
     turn = np.arctan2(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0], (before * after).sum(axis=1))
     move = np.clip(turn / np.maximum(arc, 1e-6) * _length(chord) ** 2 / 8, -LARGEST_MOVE, LARGEST_MOVE)
+    cells = _cells(loop)
+    if shared:
+        move[[tuple(cell) in shared for cell in cells.tolist()]] = 0.0
     normal = np.stack([chord[:, 1], -chord[:, 0]], axis=1) / np.maximum(_length(chord), 1e-9)[:, None]
     refined = np.empty((2 * len(loop), 2))
     refined[0::2] = loop
-    refined[1::2] = loop + chord / 2 + normal * move[:, None]
+    refined[1::2] = np.clip(loop + chord / 2 + normal * move[:, None], cells, cells + 1)
     return refined
 
 

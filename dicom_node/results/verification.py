@@ -13,6 +13,7 @@ from dicom_node.imaging.geometry import PLANE_TOLERANCE_MM
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
 from dicom_node.profiles import Profile
+from dicom_node.results.attributes import identity_faults, measure_faults, rtstruct_faults, seg_faults
 from dicom_node.results.comparison import StructureCheck, compare
 from dicom_node.results.decoded import DecodedMask, DecodedObject
 from dicom_node.results.object_file import Encoded, read_object
@@ -68,7 +69,7 @@ def verify_seg(
     dataset = read_object(encoded)
     wanted = _wanted(label_volume, profile)
     names = {label: profile.segment_label(structure) for label, structure in wanted.items()}
-    expected = _Expected("SEG", wanted, names, exact=True)
+    expected = _Expected("SEG", wanted, names)
     return _verify(dataset, expected, label_volume, volume)
 
 
@@ -91,10 +92,8 @@ def verify_rtstruct(
     profile = profile or Profile()
     dataset = read_object(encoded)
     wanted = _wanted(label_volume, profile)
-    exact = profile.contour_tolerance_mm == 0
-    return _verify(
-        dataset, _Expected("RTSTRUCT", wanted, roi_names(wanted, profile), exact=exact), label_volume, volume
-    )
+    expected = _Expected("RTSTRUCT", wanted, roi_names(wanted, profile), _simplified(label_volume, wanted, profile))
+    return _verify(dataset, expected, label_volume, volume)
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class _Expected:
     kind: str
     structures: Mapping[int, Structure]
     names: Mapping[int, str]
-    exact: bool
+    simplified: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -132,6 +131,17 @@ def _wanted(label_volume: LabelVolume, profile: Profile) -> dict[int, Structure]
     return {label: structure for label, structure in label_volume.present() if profile.wants(structure)}
 
 
+def _simplified(label_volume: LabelVolume, labels: Iterable[int], profile: Profile) -> frozenset[int]:
+    """The labels whose contours the profile allows to be simplified."""
+    if not profile.contour_tolerance_mm:
+        return frozenset()
+    if profile.contour_points is not None:
+        return frozenset(labels)
+    if profile.contours != "smooth":
+        return frozenset()
+    return frozenset(label for label in labels if label_volume.layer_of(label).certainty is not None)
+
+
 def _verify(dataset: Dataset, expected: _Expected, label_volume: LabelVolume, volume: Volume) -> Verification:
     decode = decode_seg if expected.kind == "SEG" else decode_rtstruct
     places = _Places(volume)
@@ -143,11 +153,18 @@ def _verify(dataset: Dataset, expected: _Expected, label_volume: LabelVolume, vo
         raise _failure(dataset, volume, expected, [refusal.message]) from refusal
     geometry = label_volume.geometry
     centroid_mm = SIMPLIFIED_CENTROID * min(geometry.row_spacing, geometry.column_spacing)
-    faults = [fault for check in checks if (fault := _fault(check, centroid_mm, exact=expected.exact))]
+    faults = [
+        fault for check in checks if (fault := _fault(check, centroid_mm, exact=check.label not in expected.simplified))
+    ]
     faults += places.faults()
-    faults += _identity_faults(dataset, volume)
+    faults += identity_faults(dataset, volume)
     faults += _series_faults(dataset, volume)
     faults += _naming_faults(expected, read)
+    if expected.kind == "SEG":
+        faults += seg_faults(dataset, expected.structures)
+        faults += measure_faults(dataset, volume)
+    else:
+        faults += rtstruct_faults(dataset, expected.structures)
     if faults:
         raise _failure(dataset, volume, expected, faults)
     return Verification(kind=expected.kind, sop_instance_uid=str(dataset.SOPInstanceUID), checks=tuple(checks))
@@ -176,19 +193,6 @@ def _fault(check: StructureCheck, centroid_mm: float, *, exact: bool) -> str | N
     if check.centroid_shift_mm > centroid_mm:
         return f"{check.name}: centroid moved by {check.centroid_shift_mm:.2f} mm"
     return None
-
-
-def _identity_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:
-    expected = {
-        "PatientID": volume.header.get("PatientID", ""),
-        "StudyInstanceUID": volume.study_instance_uid,
-        "FrameOfReferenceUID": volume.frame_of_reference_uid,
-    }
-    for keyword, value in expected.items():
-        if str(dataset.get(keyword) or "") != str(value or ""):
-            yield f"{keyword} is not the source's"
-    if dataset.SeriesInstanceUID == volume.series_instance_uid:
-        yield "the result would lie in the source's own series"
 
 
 def _series_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:

@@ -334,3 +334,9 @@ def test_dicom3tools_find_no_fault_in_overlaps_remarks_and_probabilities(kind: s
     dataset = encode_seg(volume_of(phantom("axial")), labels, PROVENANCE, kind=kind, remarks={1: "volume 12.5 mL"})
     write_object(tmp_path / "object.seg.dcm", dataset)
     assert dciodvfy(tmp_path / "object.seg.dcm") == []
+
+
+def test_more_frames_than_one_value_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.results.dicom_seg.MOST_PIXEL_BYTES", 10_000)
+    with pytest.raises(InputRefused, match="one DICOM value holds 4 GiB"):
+        encode_seg(volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE)

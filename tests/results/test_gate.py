@@ -215,6 +215,93 @@ def test_one_slice_dropped_from_an_rtstruct(profile: Profile) -> None:
     refused(rtstruct(profile, damage), "Liver", profile)
 
 
+def test_frames_that_come_twice_do_not_make_up_for_voxels_that_are_missing() -> None:
+    """The middle frame of a structure again, and as many voxels gone from the others: nothing differs in number."""
+
+    def damage(dataset: Dataset) -> None:
+        size = int(dataset.Rows) * int(dataset.Columns)
+        frames = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
+        frames = frames[: size * int(dataset.NumberOfFrames)].reshape(-1, size).copy()
+        own = [n for n, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence) if _segment(frame) == 1]
+        twice = own[len(own) // 2]
+        gone = int(frames[twice].sum())
+        for n in own:
+            if n != twice and gone:
+                voxels = np.flatnonzero(frames[n])[:gone]
+                frames[n, voxels] = 0
+                gone -= len(voxels)
+        frames = np.insert(frames, twice, frames[twice], axis=0)
+        packed = np.packbits(frames.ravel(), bitorder="little").tobytes()
+        dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+        groups = dataset.PerFrameFunctionalGroupsSequence
+        groups.insert(twice, groups[twice])
+        dataset.NumberOfFrames = len(groups)
+
+    refused(seg(damage), "is there twice")
+
+
+def test_a_tolerance_that_was_not_needed_allows_nothing() -> None:
+    profile = Profile(contour_tolerance_mm=0.1)
+    labels = source()[1].labels.copy()
+    for k in range(len(labels)):
+        row, column = next(iter(np.argwhere(labels[k] == 1)), (None, None))
+        if row is not None:
+            labels[k, row, column] = 0
+    refused(rtstruct(profile, labels=labels), "Liver: Dice", profile)
+
+
+RTSTRUCT_FAULTS: dict[str, tuple[Callable[[Dataset], None], str]] = {
+    "approved": (lambda d: setattr(d, "ApprovalStatus", "APPROVED"), "ApprovalStatus"),
+    "somebody else's name": (lambda d: setattr(d, "PatientName", "Else^Somebody"), "PatientName"),
+    "another birth date": (lambda d: setattr(d, "PatientBirthDate", "19010101"), "PatientBirthDate"),
+    "a source's identity": (lambda d: setattr(d, "SOPInstanceUID", source()[0].sources[0].sop_instance_uid), "own"),
+    "an ROI twice": (
+        lambda d: d.StructureSetROISequence.append(d.StructureSetROISequence[0]),
+        "2 items in StructureSetROISequence",
+    ),
+    "no observation": (lambda d: d.RTROIObservationsSequence.pop(0), "0 items in RTROIObservationsSequence"),
+    "contours in two items": (lambda d: d.ROIContourSequence.append(Dataset(d.ROIContourSequence[0])), "2 items|twice"),
+    "types swapped": (
+        lambda d: _swap(*d.RTROIObservationsSequence[:4:3], "RTROIIdentificationCodeSequence"),
+        "RTROIIdentificationCodeSequence is",
+    ),
+    "colours swapped": (lambda d: _swap(*d.ROIContourSequence[:2], "ROIDisplayColor"), "another colour"),
+    "a target volume": (lambda d: setattr(d.RTROIObservationsSequence[0], "RTROIInterpretedType", "PTV"), "not ORGAN"),
+}
+SEG_FAULTS: dict[str, tuple[Callable[[Dataset], None], str]] = {
+    "somebody else's name": (lambda d: setattr(d, "PatientName", "Else^Somebody"), "PatientName"),
+    "ten times as thick": (lambda d: setattr(_measures(d), "SliceThickness", 99), "SliceThickness is 99 mm"),
+    "ten times as far": (lambda d: setattr(_measures(d), "SpacingBetweenSlices", 99), "SpacingBetweenSlices is 99"),
+    "types swapped": (
+        lambda d: _swap(*d.SegmentSequence[:4:3], "SegmentedPropertyTypeCodeSequence"),
+        "SegmentedPropertyTypeCodeSequence is",
+    ),
+    "colours swapped": (lambda d: _swap(*d.SegmentSequence[:2], "RecommendedDisplayCIELabValue"), "another colour"),
+    "tracked as another": (lambda d: _swap(*d.SegmentSequence[:2], "TrackingID"), "tracked as"),
+    "one tracking": (
+        lambda d: setattr(d.SegmentSequence[0], "TrackingUID", d.SegmentSequence[1].TrackingUID),
+        "one TrackingUID",
+    ),
+    "another modality": (lambda d: setattr(d, "Modality", "MR"), "Modality is not SEG"),
+}
+
+
+@pytest.mark.parametrize("fault", RTSTRUCT_FAULTS)
+def test_an_rtstruct_that_says_something_else_is_caught(fault: str) -> None:
+    damage, reason = RTSTRUCT_FAULTS[fault]
+    refused(rtstruct(Profile(), damage), reason, Profile())
+
+
+@pytest.mark.parametrize("fault", SEG_FAULTS)
+def test_a_seg_that_says_something_else_is_caught(fault: str) -> None:
+    damage, reason = SEG_FAULTS[fault]
+    refused(seg(damage), reason)
+
+
+def _measures(dataset: Dataset) -> Dataset:
+    return dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+
+
 def _segment(frame: Dataset) -> int:
     return int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_node.results.contours import pixel_edge_islands
-from dicom_node.results.islands import SMALL_PIXELS, Island, divided, join_holes, simplified
+from dicom_node.results.filling import fill_even_odd
+from dicom_node.results.islands import MOST_CHANGED, SMALL_PIXELS, Island, divided, join_holes, simplified
 
 SPACING = (0.8, 1.3)
 
@@ -84,3 +85,23 @@ def test_a_divided_pixel_edge_island_keeps_to_pixel_edges() -> None:
     mask = np.add.outer((np.arange(30) - 15) ** 2, (np.arange(40) - 20) ** 2) < 150
     for half in divided(pixel_edge_islands(mask)[0]):
         assert np.array_equal(half.outer, np.rint(half.outer))
+
+
+@pytest.mark.parametrize("thickness", [3, 5, 8])
+@pytest.mark.parametrize("tolerance", [0.1, 0.5, 2.0])
+def test_thin_shells_keep_their_pixels(thickness: int, tolerance: float) -> None:
+    radius = np.hypot(*(np.mgrid[0:140, 0:140] - 69.7))
+    shell = (radius > 60) & (radius < 60 + thickness)
+    (island,) = pixel_edge_islands(shell)
+    fewer = simplified(island, (0.3, 0.3), tolerance)
+    rows, columns, window = fill_even_odd([loop - 0.5 for loop in (fewer.outer, *fewer.holes)], 140, 140)
+    kept = np.zeros_like(shell)
+    kept[rows, columns] = window
+    assert np.count_nonzero(kept != shell) <= MOST_CHANGED * np.count_nonzero(shell)
+
+
+def test_thousands_of_holes_are_joined_exactly() -> None:
+    mask = np.random.default_rng(2).random((200, 200)) < 0.8
+    loops = [join_holes(island) - 0.5 for island in pixel_edge_islands(mask)]
+    rows, columns, window = fill_even_odd(loops, 200, 200)
+    assert np.array_equal(window, mask[rows, columns])

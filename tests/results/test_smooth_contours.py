@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
@@ -107,3 +108,16 @@ def test_a_straight_border_stays_straight() -> None:
     inner = border[(border[:, 0] > 3) & (border[:, 0] < 37)]
     assert np.ptp(inner[:, 1]) < 1e-6
     assert inner[0, 1] == pytest.approx(17.8, abs=0.02)
+
+
+@given(fields())
+@settings(max_examples=200, deadline=None)
+def test_borders_never_cross(probability: npt.NDArray[np.uint8]) -> None:
+    for island in smooth_islands(probability):
+        assert shapely.Polygon(island.outer, island.holes).is_valid
+
+
+def test_borders_on_both_sides_of_a_neck_of_one_pixel_do_not_cross() -> None:
+    plateau = np.array([[129, 129, 66], [19, 129, 6], [25, 129, 61], [129, 129, 33]], dtype=np.uint8)
+    (island,) = smooth_islands(plateau)
+    assert shapely.Polygon(island.outer, island.holes).is_valid
