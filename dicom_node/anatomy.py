@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +11,16 @@ from importlib.resources import files
 from typing import Any
 
 from dicom_node.errors import SettingsError
+
+INTERPRETED_TYPES = (
+    "EXTERNAL", "PTV", "CTV", "GTV", "TREATED_VOLUME", "IRRAD_VOLUME", "BOLUS", "AVOIDANCE", "ORGAN", "MARKER",
+    "REGISTRATION", "ISOCENTER", "CONTRAST_AGENT", "CAVITY", "BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP",
+    "BRACHY_CHNL_SHLD", "SUPPORT", "FIXATION", "DOSE_REGION", "CONTROL", "DOSE_MEASUREMENT", "DEVICE", "",
+)  # fmt: skip
+"""Defined terms of RTROIInterpretedType, which may be empty (PS3.3 C.8.8.8)."""
+LATERALITIES = {"7771000": "Left", "24028007": "Right", "51440002": "Bilateral", "66459002": "Unilateral"}
+"""Codes of SNOMED CT that say the side, and their meanings (PS3.16 CID 244)."""
+_PLAIN = re.compile(r"[ -\[\]-~]*")
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Structure:
         category: Segmented property category (SNOMED CT, CID 7150).
         color: Display colour as sRGB, 0 to 255.
         interpreted_type: RTROIInterpretedType (PS3.3 C.8.8.8), ORGAN unless said otherwise.
-        laterality: Left or Right as a type modifier (CID 244), None for unpaired structures.
+        laterality: Left, Right, or one of the others of CID 244, as a type modifier; None for unpaired structures.
         modifier: A further type modifier (medial, anterior ...), None where the type says it all.
         region: Anatomic region that tells structures of one type apart (the cartilage of the femur from the tibia's).
         alias: At most 16 characters, for systems that cut longer names; TG-263's name or in its style.
@@ -76,28 +87,89 @@ def parse_structure(entry: dict[str, Any], *, origin: str) -> Structure:
         origin: What error messages call the file.
 
     Raises:
-        SettingsError: A key is missing or of the wrong kind.
+        SettingsError: A key is missing or of the wrong kind, or an attribute of DICOM cannot hold a value.
     """
     try:
         return Structure(
-            name=str(entry["name"]),
-            type=Code(**entry["type"]),
-            category=Code(**entry["category"]),
+            name=plain_text(entry["name"], "name", 64),
+            type=_code(entry["type"], "type"),
+            category=_code(entry["category"], "category"),
             color=_color(entry["color"]),
-            interpreted_type=str(entry.get("interpreted_type", "ORGAN")),
-            laterality=_optional_code(entry, "laterality"),
-            alias=str(entry.get("alias", "")),
-            modifier=_optional_code(entry, "modifier"),
-            region=_optional_code(entry, "region"),
+            interpreted_type=_interpreted_type(entry.get("interpreted_type", "ORGAN")),
+            laterality=_laterality(entry),
+            alias=plain_text(entry.get("alias", ""), "alias", 16, least=0),
+            modifier=_modifier(entry),
+            region=_code(entry["region"], "region") if "region" in entry else None,
             volume_ml=_volume_limits(entry["volume_ml"]) if "volume_ml" in entry else None,
             pieces=_piece_count(entry["pieces"]) if "pieces" in entry else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise SettingsError(f"{origin}: structure {entry.get('name', '?')!r}: {error.args[0]} is missing") from error
+    except (TypeError, ValueError) as error:
         raise SettingsError(f"{origin}: structure {entry.get('name', '?')!r}: {error}") from error
 
 
-def _optional_code(entry: dict[str, Any], key: str) -> Code | None:
-    return Code(**entry[key]) if key in entry else None
+def plain_text(value: Any, what: str, most: int, *, least: int = 1) -> str:
+    """A text that every attribute of DICOM of that length holds, in whatever character set its object is.
+
+    Args:
+        value: What a settings file says.
+        what: What messages call it.
+        most: Most characters.
+        least: Fewest characters.
+
+    Raises:
+        ValueError: It is no text of ASCII characters, has a backslash, a line break or spaces at an end (PS3.5 6.2 has
+            them as separators and padding), or has too few or too many characters.
+    """
+    if not isinstance(value, str) or not least <= len(value) <= most:
+        raise ValueError(f"{what} is a text of {least} to {most} characters, got {value!r}")
+    if not _PLAIN.fullmatch(value) or value != value.strip():
+        raise ValueError(
+            f"{what} holds ASCII characters other than the backslash, without line breaks or spaces at its ends, "
+            f"got {value!r}"
+        )
+    return value
+
+
+def _code(value: Any, what: str) -> Code:
+    """Lengths of SH and LO (PS3.3 Table 8.8-1)."""
+    if not isinstance(value, dict) or not {"value", "meaning"} <= set(value) <= {"value", "meaning", "scheme"}:
+        raise ValueError(f'{what} is a code {{ value = "...", meaning = "...", scheme = "SCT" }}, got {value!r}')
+    return Code(
+        value=plain_text(value["value"], f"{what}: value", 16),
+        meaning=plain_text(value["meaning"], f"{what}: meaning", 64),
+        scheme=plain_text(value.get("scheme", "SCT"), f"{what}: scheme", 16),
+    )
+
+
+def _laterality(entry: dict[str, Any]) -> Code | None:
+    """The side, whose meaning has to be that of its code: a reader believes one of them."""
+    if "laterality" not in entry:
+        return None
+    side = _code(entry["laterality"], "laterality")
+    if side.scheme != "SCT" or side.value not in LATERALITIES:
+        listed = ", ".join(f"{value} ({meaning})" for value, meaning in LATERALITIES.items())
+        raise ValueError(f"laterality is one of {listed} of scheme SCT, got {side.value} of {side.scheme}")
+    meaning = LATERALITIES[side.value]
+    if meaning in ("Left", "Right") and side.meaning != meaning:
+        raise ValueError(f"laterality {side.value} means {meaning}, got {side.meaning!r}")
+    return side
+
+
+def _modifier(entry: dict[str, Any]) -> Code | None:
+    if "modifier" not in entry:
+        return None
+    modifier = _code(entry["modifier"], "modifier")
+    if modifier.value in LATERALITIES:
+        raise ValueError(f"modifier {modifier.value} is a side; give it as laterality")
+    return modifier
+
+
+def _interpreted_type(value: Any) -> str:
+    if value not in INTERPRETED_TYPES:
+        raise ValueError(f"interpreted_type is one of {', '.join(INTERPRETED_TYPES[:-1])} or empty, got {value!r}")
+    return str(value)
 
 
 @cache

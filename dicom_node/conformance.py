@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from pydicom.uid import UID
 
 from dicom_node import __version__
+from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.echo import RESULT_CLASSES
 from dicom_node.receive.listener import IMAGE_CLASSES, MAXIMUM_PDU, TRANSFER_SYNTAXES
 from dicom_node.settings import Settings
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, STUDY_ROOT_FIND, VERIFICATION
+from dicom_node.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    LABEL_MAP_SEGMENTATION,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
+
+_CONDITIONS = {LABEL_MAP_SEGMENTATION: ", where a profile asks for it and the peer accepts it"}
 
 
 def conformance_statement(settings: Settings) -> str:
@@ -70,16 +79,18 @@ def _storage_scp(settings: Settings) -> str:
 
 
 def _storage_scu(settings: Settings) -> str:
-    rows = [(UID(uid).name, uid, "C-STORE") for uid in RESULT_CLASSES]
+    rows = [(sop_class_name(uid), uid, f"C-STORE{_CONDITIONS.get(uid, '')}") for uid in RESULT_CLASSES]
     rows.append((UID(STUDY_ROOT_FIND).name, STUDY_ROOT_FIND, "C-FIND, to confirm arrival"))
     destinations = [
-        (item.name, item.ae_title, f"{item.host}:{item.port}", item.confirm) for item in settings.destinations
+        (item.name, item.ae_title, f"{item.host}:{item.port}", item.profile, item.confirm)
+        for item in settings.destinations
     ]
     return (
         "## Proposed as SCU\n\n"
         + _table(("SOP class", "UID", "use"), rows)
-        + "\n\nResults are stored as Explicit VR Little Endian; Implicit VR Little Endian is proposed beside it.\n\n"
-        + _table(("destination", "AE title", "address", "arrival is proved by"), destinations)
+        + "\n\nSegmentations are stored as Explicit VR Little Endian, RT Structure Sets as Implicit VR Little Endian: "
+        "a long contour exceeds the 64 kB of an explicit DS value. The other of the two is proposed beside it.\n\n"
+        + _table(("destination", "AE title", "address", "profile", "arrival is proved by"), destinations)
     )
 
 

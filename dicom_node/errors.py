@@ -11,6 +11,7 @@
     ├── ResultHeld            a result that nobody should receive unseen          exit 4
     ├── DeliveryFailed        a destination did not take a result (retryable)     exit 5
     │   └── DeliveryRefused   a destination will never take it (not retryable)
+    ├── ResultOutdated        results have to be made anew (retryable)            exit 1
     ├── SegmentationFailed    the network or its process failed (retryable)       exit 1
     └── StorageFull           no room to write (retryable)                        exit 1
 """
@@ -92,6 +93,12 @@ class DeliveryRefused(DeliveryFailed):
     """A destination will never take this result as it is (SOP class refused, data set refused)."""
 
     retryable = False
+
+
+class ResultOutdated(NodeError):
+    """What is on record of a result was written by another version of the node: the case has to run again."""
+
+    retryable = True
 
 
 class SegmentationFailed(NodeError):

@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dicom_node.anatomy import Structure, load_anatomy
 from dicom_node.errors import SettingsError
+from dicom_node.settings import Settings
 
-DEFAULT = "default"
 ResultKind = Literal["SEG", "RTSTRUCT"]
 SegKind = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
-ROIName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[ -\[\]-~]+$")]
-"""ASCII without a backslash: every character set that a source may declare holds it, and TG-263 asks for no more."""
+ROIName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?$")]
+"""ASCII without a backslash, and without spaces at its ends, which DICOM does not count: every character set
+that a source may declare holds it, and TG-263 asks for no more."""
 
 
 class Profile(BaseModel):
@@ -50,7 +51,10 @@ class Profile(BaseModel):
     """Whether tilted or unevenly spaced series get an RTSTRUCT too."""
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Profile:
+    def _says_each_thing_once(self) -> Profile:
+        for key, listed in (("results", self.results), ("structures", self.structures)):
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"{key}: something is listed twice")
         given = [name.casefold() for name in self.names.values()]
         if len(set(given)) < len(given):
             raise ValueError("names: two structures have one name")
@@ -121,4 +125,48 @@ def parse_profile(table: Mapping[str, Any], name: str) -> Profile:
     unknown = sorted({*profile.structures, *profile.names} - set(load_anatomy()))
     if unknown:
         raise SettingsError(f"profile {name!r}: anatomy.toml has no structure {', '.join(unknown)}")
+    _require_own_names(profile, name)
     return profile
+
+
+def _require_own_names(profile: Profile, profile_name: str) -> None:
+    """A structure may not be called what another one is called: the left kidney "Kidney_R".
+
+    Raises:
+        SettingsError: One is.
+    """
+    for name, given in profile.names.items():
+        for other in load_anatomy().values():
+            own = {text.casefold() for text in (other.name, other.alias, other.short_name)}
+            if other.name != name and given.casefold() in own:
+                raise SettingsError(f'profile {profile_name!r}: names: {name} = "{given}" is the name of {other.name}')
+
+
+def require_profiles(settings: Settings) -> None:
+    """Check, at start, that the profile of every destination and peer exists and is sound.
+
+    Raises:
+        SettingsError: One does not.
+    """
+    load_profiles(settings.profile)
+    for destination in settings.destination:
+        profile_named(settings, destination.profile, f'destination "{destination.name}"')
+    for peer in settings.peer:
+        profile_named(settings, peer.profile, f'peer "{peer.ae_title}"')
+
+
+def profile_named(settings: Settings, name: str, asked_by: str) -> Profile:
+    """A profile of the package or of the settings.
+
+    Args:
+        settings: The node's settings.
+        name: Name of the profile.
+        asked_by: What error messages say wants it.
+
+    Raises:
+        SettingsError: There is none, or one of the settings is wrong.
+    """
+    known = load_profiles(settings.profile)
+    if name not in known:
+        raise SettingsError(f'{asked_by}: no profile "{name}"; the profiles are {", ".join(sorted(known))}')
+    return known[name]

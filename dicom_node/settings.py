@@ -16,6 +16,7 @@ CONFIG_VARIABLE = "DICOM_NODE_CONFIG"
 HOME_VARIABLE = "DICOM_NODE_HOME"
 ARCHIVE = "archive"
 SENDER = "sender"
+DEFAULT_PROFILE = "default"
 
 
 def _ae_title(value: str) -> str:
@@ -87,7 +88,7 @@ class PeerTable(_Table):
     address: Network
     port: Port = 104
     """Where this peer listens, for rules that send results back to the sender."""
-    profile: str = "default"
+    profile: str = DEFAULT_PROFILE
     """How results are made for it, as for a destination."""
 
 
@@ -98,7 +99,7 @@ class DestinationTable(_Table):
     ae_title: AETitle
     host: str = Field(min_length=1)
     port: Port
-    profile: str = "default"
+    profile: str = DEFAULT_PROFILE
     timeout_seconds: float = Field(default=60.0, gt=0, strict=False)
     retry_seconds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=(10, 60, 300, 900, 3600, 14400, 43200), strict=False
@@ -227,7 +228,7 @@ def _config_path(path: Path | None) -> Path | None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows put a byte order mark first
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
 

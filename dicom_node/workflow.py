@@ -19,22 +19,21 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom_node.durable_file import file_sha256
-from dicom_node.errors import InputRefused, ResultHeld, SeriesRefused, SettingsError
+from dicom_node.errors import InputRefused, ResultHeld, ResultOutdated, SeriesRefused, SettingsError
 from dicom_node.imaging.body import body_outline
 from dicom_node.imaging.instances import find_instances, read_dataset
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.series import assemble, prove_series
 from dicom_node.imaging.volume import Volume
-from dicom_node.profiles import Profile, load_profiles
+from dicom_node.profiles import Profile
 from dicom_node.results.delineation import Delineation, delineate
 from dicom_node.results.identity import Provenance, frame_of_reference
 from dicom_node.results.plausibility import Finding
-from dicom_node.results.result_files import ResultFile, encode_results, verify_results
+from dicom_node.results.result_files import ResultFile, ResultFiles, encode_results, verify_results
 from dicom_node.route.rules import Decision, Router
 from dicom_node.segment.compression import compress_segmentation
 from dicom_node.segment.exchange import StoredFolder, load_mask, load_segmentation, load_volume, save_mask, save_volume
 from dicom_node.segment.inference_process import InferenceProcess
-from dicom_node.settings import Settings
 from models.card import Card, load_card
 
 LOW_CONFIDENCE = 0.5
@@ -136,8 +135,10 @@ class CaseWork:
     def encode(self) -> dict[str, Any]:
         """Examine the labels and write what each profile asks for.
 
+        A profile that cannot be served ("refused", by its identity) keeps nothing from the others.
+
         Raises:
-            InputRefused: No structure was found.
+            InputRefused: No structure was found, or no profile can be served.
             ResultHeld: The labels cannot be right.
         """
         outline = self._outline()
@@ -147,16 +148,24 @@ class CaseWork:
             raise InputRefused(f"the card {self.card_name} found none of its structures in this series")
         if delineation.objections:
             raise ResultHeld(f"not sent, a person has to look: {'; '.join(delineation.objections)}")
-        results, notes = [], list[str]()
+        results, notes, refused = [], list[str](), dict[str, str]()
         for profile in self.profiles:
-            for variant in profile.variants:
-                written = encode_results(delineation, self._provenance(), self._target(variant), variant)
-                results += [_described(file, profile) for file in written.files]
-                notes += written.notes
+            try:
+                written = self._written(delineation, profile)
+            except InputRefused as refusal:
+                if len(self.profiles) == len(refused) + 1:
+                    raise
+                refused[profile.identity] = refusal.message
+                notes.append(f"a destination gets nothing: {refusal.message}")
+            else:
+                results += [_described(file, profile) for files in written for file in files.files]
+                notes += [note for files in written for note in files.notes]
         return {
             "structures": found,
             "outline_sha256": None if outline is None else save_mask(outline, self.files.outline),
             "results": results,
+            "refused": refused,
+            "verified": None,  # what an earlier attempt verified is not what lies there now
             "warnings": list(delineation.warnings),
             "notes": list(dict.fromkeys(notes)),
         }
@@ -166,7 +175,10 @@ class CaseWork:
 
         Raises:
             VerificationFailed: A result does not hold the labels.
+            ResultOutdated: The results were encoded by another version of the node.
         """
+        if not is_of_this_version(self.facts):
+            raise ResultOutdated("the results were made by an earlier version of the node; they are made anew")
         files = [
             ResultFile(Path(result["path"]), result["kind"], Profile.model_validate(result["made_by"]))
             for result in self.facts["results"]
@@ -207,6 +219,12 @@ class CaseWork:
                 text = f"The network is not sure of it (mean probability {confidence:.2f})."
                 yield Finding(label, structure.name, "warning", text)
 
+    def _written(self, delineation: Delineation, profile: Profile) -> list[ResultFiles]:
+        return [
+            encode_results(delineation, self._provenance(), self._target(variant), variant)
+            for variant in profile.variants
+        ]
+
     def _target(self, profile: Profile) -> Path:
         """Folder and stem of the objects made by a profile."""
         folder = self.files.results / profile.identity if profile.identity else self.files.results
@@ -236,6 +254,12 @@ def _described(file: ResultFile, profile: Profile) -> dict[str, Any]:
     }
 
 
+def is_of_this_version(facts: Mapping[str, Any]) -> bool:
+    """Whether the facts of a case tell what :meth:`CaseWork.encode` of this version tells of its results."""
+    described = all({"profile", "made_by"} <= result.keys() for result in facts.get("results", ()))
+    return {"results", "refused", "outline_sha256", "warnings"} <= facts.keys() and described
+
+
 def is_unchanged(result: Mapping[str, Any]) -> bool:
     """Whether a result file, as :meth:`CaseWork.encode` noted it, is still what was written."""
     path = Path(result["path"])
@@ -249,36 +273,6 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
         InputRefused: A file is damaged.
     """
     return [read_dataset(path, stop_before_pixels=True) for path in paths]
-
-
-def require_profiles(settings: Settings) -> None:
-    """Check, at start, that the profile of every destination and peer exists and is sound.
-
-    Raises:
-        SettingsError: One does not.
-    """
-    load_profiles(settings.profile)
-    for destination in settings.destination:
-        profile_named(settings, destination.profile, f'destination "{destination.name}"')
-    for peer in settings.peer:
-        profile_named(settings, peer.profile, f'peer "{peer.ae_title}"')
-
-
-def profile_named(settings: Settings, name: str, asked_by: str) -> Profile:
-    """A profile of the package or of the settings.
-
-    Args:
-        settings: The node's settings.
-        name: Name of the profile.
-        asked_by: What error messages say wants it.
-
-    Raises:
-        SettingsError: There is none, or one of the settings is wrong.
-    """
-    known = load_profiles(settings.profile)
-    if name not in known:
-        raise SettingsError(f'{asked_by}: no profile "{name}"; the profiles are {", ".join(sorted(known))}')
-    return known[name]
 
 
 def card_named(name: str) -> Card:

@@ -7,7 +7,7 @@ import pytest
 from highdicom.color import CIELabColor
 from pydicom.sr._concepts_dict import concepts
 
-from dicom_node.anatomy import Code, Structure, load_anatomy, parse_structure
+from dicom_node.anatomy import LATERALITIES, Code, Structure, load_anatomy, parse_structure
 from dicom_node.errors import SettingsError
 from models.tissues import STRUCTURES
 
@@ -16,7 +16,7 @@ KNEE = [*STRUCTURES["knee"], "External"]
 EVERY = [*TORSO, *KNEE]
 TOGETHER = {"torso": [*TORSO, "External"], "knee": KNEE}
 
-CATEGORIES, TYPES, LATERALITIES, MODIFIERS, REGIONS = 7150, 7151, 244, 2, 4
+CATEGORIES, TYPES, SIDES, MODIFIERS, REGIONS = 7150, 7151, 244, 2, 4
 """Context groups of PS3.16 that the Segment Description Macro names (PS3.3 C.8.20.2, Table 10-7)."""
 TYPES_OF_CATEGORY = {"Anatomical Structure": 7192, "Tissue": 7191}
 """The part of CID 7151 that each category of CID 7150 stands for."""
@@ -91,7 +91,7 @@ def test_types_are_of_the_context_group_of_their_category(name: str) -> None:
 
 @pytest.mark.parametrize("name", coded("laterality"))
 def test_lateralities_are_of_their_context_group(name: str) -> None:
-    assert LATERALITIES in contexts_of(codes_of(load_anatomy()[name])["laterality"])
+    assert SIDES in contexts_of(codes_of(load_anatomy()[name])["laterality"])
 
 
 @pytest.mark.parametrize("name", coded("modifier"))
@@ -212,3 +212,69 @@ def test_wrong_pieces_are_an_error_that_names_the_structure(pieces: object) -> N
 def test_a_structure_without_a_code_is_an_error_that_names_it() -> None:
     with pytest.raises(SettingsError, match=r"'Thing'.*type"):
         parse_structure({"name": "Thing"}, origin="here")
+
+
+CODE = {"value": "40388003", "meaning": "Implant"}
+UNFIT_TEXTS = ["", " Thing", "Thing ", "a\\b", "a\nb", "a\tb", "Größe", "肝臓", 5, None]
+"""What a text of DICOM cannot hold in every character set, or not as it stands."""
+
+
+@pytest.mark.parametrize("name", [*UNFIT_TEXTS, "n" * 65])
+def test_names_that_not_every_character_set_holds_are_refused(name: object) -> None:
+    with pytest.raises(SettingsError, match=r"name (is a text of 1 to 64 characters|holds ASCII characters)") as caught:
+        parse_structure(entry(name=name), origin="here")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("alias", [*UNFIT_TEXTS[1:], "n" * 17])
+def test_unfit_aliases_are_refused(alias: object) -> None:
+    with pytest.raises(SettingsError, match=r"alias (is a text of 0 to 16 characters|holds ASCII characters)"):
+        parse_structure(entry(alias=alias), origin="here")
+
+
+@pytest.mark.parametrize("role", ["type", "category", "laterality", "modifier", "region"])
+@pytest.mark.parametrize(("part", "most"), [("value", 16), ("meaning", 64), ("scheme", 16)])
+def test_unfit_codes_are_refused(role: str, part: str, most: int) -> None:
+    for unfit in (*UNFIT_TEXTS, "1" * (most + 1)):
+        with pytest.raises(SettingsError, match=f"{role}: {part} (is a text of 1 to {most}|holds ASCII characters)"):
+            parse_structure(entry(**{role: {**CODE, part: unfit}}), origin="here")
+
+
+@pytest.mark.parametrize("code", ["Implant", 5, {}, {"value": "1"}, {**CODE, "version": "2"}])
+def test_what_is_no_code_is_refused(code: object) -> None:
+    with pytest.raises(SettingsError, match="type is a code"):
+        parse_structure(entry(type=code), origin="here")
+
+
+@pytest.mark.parametrize("interpreted_type", ["organ", "SOMETHING", "ORGAN ", 5, None])
+def test_interpreted_types_are_the_defined_terms(interpreted_type: object) -> None:
+    with pytest.raises(SettingsError, match="interpreted_type is one of EXTERNAL, PTV"):
+        parse_structure(entry(interpreted_type=interpreted_type), origin="here")
+
+
+@pytest.mark.parametrize("interpreted_type", ["", "PTV", "BRACHY_CHNL_SHLD"])
+def test_every_defined_term_is_taken(interpreted_type: str) -> None:
+    structure = parse_structure(entry(interpreted_type=interpreted_type), origin="here")
+    assert structure.interpreted_type == interpreted_type
+
+
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        ({"value": "999", "meaning": "Middle"}, "laterality is one of 7771000"),
+        ({"value": "7771000", "meaning": "Left", "scheme": "SRT"}, "got 7771000 of SRT"),
+        ({"value": "7771000", "meaning": "Right"}, "7771000 means Left, got 'Right'"),
+    ],
+)
+def test_sides_are_of_their_context_group_and_mean_what_they_say(side: dict[str, str], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        parse_structure(entry(laterality=side), origin="here")
+
+
+def test_a_side_is_no_modifier() -> None:
+    with pytest.raises(SettingsError, match="is a side; give it as laterality"):
+        parse_structure(entry(modifier={"value": "7771000", "meaning": "Left"}), origin="here")
+
+
+def test_the_lateralities_are_those_of_the_standard() -> None:
+    assert all(SIDES in contexts_of(Code(value, meaning)) for value, meaning in LATERALITIES.items())

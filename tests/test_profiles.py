@@ -7,9 +7,8 @@ import pytest
 
 from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import SettingsError
-from dicom_node.profiles import Profile, load_profiles, parse_profile
+from dicom_node.profiles import Profile, load_profiles, parse_profile, profile_named, require_profiles
 from dicom_node.settings import load_settings, parse_settings
-from dicom_node.workflow import profile_named, require_profiles
 
 LIVER, LONG = load_anatomy()["Liver"], "a name of more than sixteen characters"
 
@@ -34,11 +33,22 @@ def test_the_default_profile_is_what_is_written_in_the_package() -> None:
         ({"names": {"Liver": "organ", "Spleen": "ORGAN"}}, "two structures have one name"),
         ({"names": {"Liver": "a\\b"}}, "names.Liver"),
         ({"names": {"Liver": "Läber"}}, "names.Liver"),
+        ({"names": {"Liver": "Leber "}}, "names.Liver"),
+        ({"names": {"Liver": " Leber"}}, "names.Liver"),
+        ({"names": {"Liver": " "}}, "names.Liver"),
+        ({"names": {"Kidney_L": "kidney_r"}}, 'Kidney_L = "kidney_r" is the name of Kidney_R'),
+        ({"names": {"Kidney_L": "Kidney_R", "Kidney_R": "Kidney_L"}}, "is the name of Kidney_R"),
+        ({"results": ["SEG", "SEG"]}, "results: something is listed twice"),
+        ({"structures": ["Liver", "Liver"]}, "structures: something is listed twice"),
     ],
 )
 def test_a_wrong_profile_is_an_error_that_says_what_is_wrong(table: dict[str, Any], reason: str) -> None:
     with pytest.raises(SettingsError, match=r"profile 'clinic'.*" + reason):
         parse_profile(table, "clinic")
+
+
+def test_a_name_of_one_letter_and_a_structures_own_name_are_names() -> None:
+    assert parse_profile({"names": {"Liver": "L", "Spleen": "SPLEEN"}}, "clinic").names["Liver"] == "L"
 
 
 def test_objects_of_profiles_that_differ_have_identities_that_differ() -> None:

@@ -52,6 +52,11 @@ def test_the_documented_example_is_valid(tmp_path: Path) -> None:
     assert settings.rule[0].to == ("pacs",)
 
 
+def test_a_file_that_an_editor_of_windows_saved_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_bytes(b"\xef\xbb\xbf" + EXAMPLE.replace("\n", "\r\n").encode())
+    assert load_settings().node.quiet_seconds == 20
+
+
 def test_without_a_file_only_this_machine_may_send() -> None:
     assert {peer.address for peer in load_settings().peers} == {"127.0.0.0/8", "::1/128"}
 

@@ -138,7 +138,13 @@ def encode(
         float | None, typer.Option("--tolerance", metavar="MM", help="How far simplified contours may lie off.")
     ] = None,
     seg: Annotated[str | None, typer.Option("--seg", help="BINARY, LABELMAP or FRACTIONAL.")] = None,
-    external: Annotated[bool, typer.Option("--external", help="Outline the body in the RTSTRUCT too.")] = False,
+    external: Annotated[
+        bool | None,
+        typer.Option(
+            "--external/--no-external",
+            help="Outline the body in the RTSTRUCT too; else where a profile of node.toml says external = true.",
+        ),
+    ] = None,
     allow_irregular: Annotated[
         bool, typer.Option("--allow-irregular", help="Write RTSTRUCT for tilted or unevenly spaced series too.")
     ] = False,
@@ -153,7 +159,9 @@ def encode(
         "contour_tolerance_mm": tolerance,
         "seg": seg,
         "irregular_contours": allow_irregular or None,
-        "external": external,
+        "external": _settings(context, config).profile.get(profile, {}).get("external", False)
+        if external is None
+        else external,
     }
     run_encode(series, labels, structures, output, _profile(context, config, profile, wishes), as_json=as_json)
 

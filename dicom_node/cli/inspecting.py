@@ -9,9 +9,11 @@ from typing import Any
 
 from dicom_node.cli.printing import print_json, print_table
 from dicom_node.conformance import conformance_statement
+from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.echo import echo
 from dicom_node.errors import DeliveryFailed, InputRefused, UsageError
 from dicom_node.imaging.instances import Instance, find_instances, read_dataset
+from dicom_node.profiles import require_profiles
 from dicom_node.route.rules import Router, compile_rules
 from dicom_node.settings import Settings
 
@@ -53,7 +55,9 @@ def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(vars(report))
     elif report.reachable:
-        rows = [(sop_class, "yes" if accepted else "no") for sop_class, accepted in report.accepted.items()]
+        rows = [
+            (sop_class_name(sop_class), "yes" if accepted else "no") for sop_class, accepted in report.accepted.items()
+        ]
         print_table(f"{name} answers C-ECHO", ("SOP class", "accepted"), rows)
     if not report.reachable:
         raise DeliveryFailed(f"{name} ({found[0].host}:{found[0].port}) does not answer C-ECHO: {report.reason}")
@@ -65,6 +69,7 @@ def run_conformance(settings: Settings) -> None:
     Raises:
         SettingsError: The settings could not run.
     """
+    require_profiles(settings)
     compile_rules(settings)
     sys.stdout.write(conformance_statement(settings))
 

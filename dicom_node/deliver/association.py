@@ -15,10 +15,20 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.errors import DeliveryFailed, DeliveryRefused
 from dicom_node.settings import DestinationTable
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
+from dicom_node.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    LABEL_MAP_SEGMENTATION,
+    VERIFICATION,
+)
 
 _CONNECT_SECONDS = 10.0
 _REJECTED_PERMANENT = 1
+
+
+def sop_class_name(uid: str) -> str:
+    """What PS3.6 calls a SOP class; pydicom knows label maps by their number only."""
+    return "Label Map Segmentation Storage" if uid == LABEL_MAP_SEGMENTATION else UID(uid).name
 
 
 @contextmanager

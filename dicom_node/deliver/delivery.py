@@ -11,12 +11,13 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from dicom_node.deliver.confirmation import Reference, confirm
-from dicom_node.deliver.echo import LABEL_MAP_SEGMENTATION, SEGMENTATION, echo
+from dicom_node.deliver.echo import echo
 from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.logs import get_logger
 from dicom_node.settings import DestinationTable
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
 log = get_logger("deliver")
 
@@ -129,6 +130,7 @@ class _Attempt:
             self.record(sendable.pop(uid), "confirmed", None)
         outcomes = send(self.destination, [Path(row.path) for row in sendable.values()], self.calling_ae)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
+        self._fall_back(answered)
         stored = {row.sop_instance_uid: row for row in answered if row.state == "stored"}
         self._confirm_stored(stored, [reference for reference in known if reference.sop_instance_uid in stored])
 
@@ -153,6 +155,15 @@ class _Attempt:
         for row in spared:
             self.record(row, "spared", f"{reason} goes instead")
         return [row for row in rows if row not in spared]
+
+    def _fall_back(self, answered: Sequence[Delivery]) -> None:
+        """Where a destination accepts label maps but refuses this one, the binary segmentation goes after all."""
+        refused = [row for row in answered if row.state == "refused" and row.sop_class_uid == LABEL_MAP_SEGMENTATION]
+        for label_map in refused:
+            for row in self.deliveries.of_case(label_map.case_id, label_map.destination):
+                if row.state == "spared" and row.sop_class_uid == SEGMENTATION:
+                    self.record(row, "waiting", None, attempts=0)
+                    self.record(label_map, "spared", f"{label_map.message}: the binary segmentation goes instead")
 
     def _confirm_stored(self, stored: dict[str, Delivery], references: Sequence[Reference]) -> None:
         """Ask after what was just stored; who offers no C-FIND is believed by its C-STORE status."""

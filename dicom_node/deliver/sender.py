@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node.deliver.association import accepted_syntaxes, open_association
+from dicom_node.deliver.association import accepted_syntaxes, open_association, sop_class_name
 from dicom_node.errors import DeliveryRefused
 from dicom_node.settings import DestinationTable
 
@@ -134,7 +134,7 @@ def _send_one(association: Association, result: _ResultFile, accepted: frozenset
         result.sop_instance,
         _SOP_CLASS_NOT_SUPPORTED,
         ok=False,
-        message=f"the destination does not accept {UID(result.sop_class).name} in {UID(result.syntax).name}",
+        message=f"the destination does not accept {sop_class_name(result.sop_class)} in {UID(result.syntax).name}",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ import nrrd
 import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import FloatArray
@@ -26,6 +30,9 @@ _LPS_FROM_SPACE = {
     "las": np.diag([1.0, -1.0, 1.0, 1.0]),
 }
 _MAGIC = b"NRRD"
+_GZIP_MAGIC = b"\x1f\x8b"
+_NIFTI_2_SIZES = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+"""540, the size of a NIfTI-2 header, in either byte order: how such a file begins."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,8 @@ def read_image_file(path: Path) -> ImageFile:
 def _read_nifti(path: Path) -> ImageFile:
     """NIfTI coordinates are RAS and turned into LPS."""
     try:
-        image: Any = nib.load(path)
-    except (OSError, ImageFileError, EOFError) as error:
+        image = _nifti_image(path)
+    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
         raise InputRefused(f"{path.name}: neither a readable NIfTI file nor NRRD: {error}") from error
     if not isinstance(image, nib.Nifti1Image):
         raise InputRefused(f"{path.name}: expected NIfTI (.nii, .nii.gz) or NRRD (.nrrd), got {type(image).__name__}")
@@ -93,6 +100,21 @@ def _read_nifti(path: Path) -> ImageFile:
         values = values[..., 0]
     affine = _invertible(LPS_FROM_RAS @ np.asarray(image.affine, dtype=np.float64), path)
     return ImageFile(layers=(_three_dimensional(values, path),), affine=affine)
+
+
+def _nifti_image(path: Path) -> Any:
+    """The image; of a compressed file the whole stream is read first.
+
+    The library alone stops at the last voxel, before the check sum behind it, and takes damaged labels for others.
+    """
+    with path.open("rb") as file:
+        is_compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    if not is_compressed:
+        return nib.load(path)
+    with gzip.open(path) as file:
+        content = file.read()
+    kind = nib.Nifti2Image if content[:4] in _NIFTI_2_SIZES else nib.Nifti1Image
+    return kind.from_bytes(content)
 
 
 def _read_nrrd(path: Path) -> ImageFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -31,7 +32,11 @@ GRID_TOLERANCE = 0.05
 PROBABILITY_TOLERANCE = 1e-4
 """How far beyond 0 and 1 rounding may take a probability."""
 MAX_LABEL = 65535
+INSIDE = 0.5
+"""Least probability of what is inside a structure."""
 _NO_STEP = 1e-6
+_BORDER = 1e-3
+"""Rounding, in voxels, by which a centre may lie beyond the border of the series and still be inside."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,15 @@ class LabelFile:
             holds a part of the series' own grid is not resampled.
         overlays: Like ``labels``, for what overlaps them: further layers of a ``.seg.nrrd``.
         names: What the file itself calls its labels (``.seg.nrrd``); empty for others.
+        outside: How many of the file's voxels of each label have their centre outside of the series, so that they are
+            lost; labels without any are not named.
     """
 
     labels: Labels
     resampled: bool
     overlays: tuple[Labels, ...] = ()
     names: dict[int, str] = field(default_factory=dict)
+    outside: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,28 @@ class MaskFile:
     Attributes:
         mask: (k, j, i) where the file is not zero.
         resampled: As for :class:`LabelFile`.
+        outside: How many voxels of the file's mask have their centre outside of the series.
     """
 
     mask: npt.NDArray[np.bool_]
     resampled: bool
+    outside: int = 0
+
+
+@dataclass(frozen=True)
+class ProbabilityFile:
+    """How probable one structure is at each voxel of a series.
+
+    Attributes:
+        probability: (k, j, i) from 0 to 1.
+        resampled: Whether the file's grid is another one, so that values were interpolated.
+        outside: How many of the file's voxels with a probability of one half or more have their centre outside of the
+            series.
+    """
+
+    probability: Probabilities
+    resampled: bool
+    outside: int = 0
 
 
 def read_label_file(path: Path, geometry: Geometry) -> LabelFile:
@@ -83,7 +109,10 @@ def read_label_file(path: Path, geometry: Geometry) -> LabelFile:
     maps, names = _with_own_labels(maps, image.segments, path)
     grid = _FileGrid(image, geometry, path)
     first, *others = [grid.nearest(values) for values in maps]
-    return LabelFile(labels=first, resampled=not grid.is_the_series, overlays=tuple(others), names=names)
+    outside: Counter[int] = Counter()
+    for values in maps:
+        outside.update(grid.outside(values))
+    return LabelFile(first, not grid.is_the_series, tuple(others), names, dict(sorted(outside.items())))
 
 
 def read_mask_file(path: Path, geometry: Geometry) -> MaskFile:
@@ -99,10 +128,11 @@ def read_mask_file(path: Path, geometry: Geometry) -> MaskFile:
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise InputRefused(f"{path.name}: has values that are no numbers (NaN); expected a mask")
     grid = _FileGrid(image, geometry, path)
-    return MaskFile(mask=grid.nearest(values != 0), resampled=not grid.is_the_series)
+    mask = values != 0
+    return MaskFile(grid.nearest(mask), not grid.is_the_series, grid.outside(mask).get(1, 0))
 
 
-def read_probability_file(path: Path, geometry: Geometry) -> Probabilities:
+def read_probability_file(path: Path, geometry: Geometry) -> ProbabilityFile:
     """Read how probable one structure is at each voxel.
 
     Where the file's grid is the series' own (or a part of it) values are copied, else interpolated between the eight
@@ -111,9 +141,6 @@ def read_probability_file(path: Path, geometry: Geometry) -> Probabilities:
     Args:
         path: NIfTI or NRRD with fractions from 0 to 1.
         geometry: Planes of the series.
-
-    Returns:
-        (k, j, i) from 0 to 1.
 
     Raises:
         InputRefused: The file is no map of probabilities, says nothing of its place, or does not meet the series.
@@ -131,7 +158,8 @@ def read_probability_file(path: Path, geometry: Geometry) -> Probabilities:
         raise InputRefused(f"{path.name}: values go from {low:g} to {high:g}; expected probabilities from 0 to 1")
     grid = _FileGrid(image, geometry, path)
     values = np.clip(values, 0, 1).astype(np.float32)
-    return grid.nearest(values) if grid.is_the_series else grid.interpolated(values)
+    probability = grid.nearest(values) if grid.is_the_series else grid.interpolated(values)
+    return ProbabilityFile(probability, not grid.is_the_series, grid.outside(values >= INSIDE).get(1, 0))
 
 
 def write_label_file(path: Path, labels: Labels, geometry: Geometry) -> None:
@@ -214,6 +242,7 @@ class _FileGrid:
     def __init__(self, image: ImageFile, geometry: Geometry, path: Path) -> None:
         """Refuses a file that does not meet the series."""
         to_file = np.linalg.inv(image.affine)
+        self._affine, self._geometry = image.affine, geometry
         self._shape = image.layers[0].shape
         self._size = geometry.rows, geometry.columns
         self._corners = geometry.origins @ to_file[:3, :3].T + to_file[:3, 3]
@@ -257,6 +286,30 @@ class _FileGrid:
             plane[~self._inside(exact)] = 0
         return planes
 
+    def outside(self, values: npt.NDArray[Any]) -> dict[int, int]:
+        """How many of the file's (x, y, z) voxels other than 0 have their centre outside of the series, by value."""
+        counts = np.zeros(MAX_LABEL + 1, dtype=np.int64)
+        corners = [np.array([0, size - 1], dtype=np.float64) for size in self._shape]
+        if not self._outside_series(*np.ix_(*corners)).any():
+            return {}  # the series is convex: no voxel between corners that are inside is outside
+        x, y = np.ogrid[: self._shape[0], : self._shape[1]]
+        for z in range(self._shape[2]):
+            lost = values[:, :, z][self._outside_series(x, y, np.array(z))]
+            found = np.bincount(lost)
+            counts[: len(found)] += found
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if value}
+
+    def _outside_series(self, *index: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which file indices (x, y, z), to be broadcast, lie outside of every voxel of the series."""
+        outside = np.zeros(np.broadcast_shapes(*(axis.shape for axis in index)), dtype=bool)
+        for gradient, low, high in _limits(self._geometry):
+            place = np.array(gradient @ self._affine[:3, 3])
+            for axis, step, size in zip(index, gradient @ self._affine[:3, :3], self._shape, strict=True):
+                if abs(step) * size > _NO_STEP:  # as in _exact: what does not change is not computed for each voxel
+                    place = place + step * axis
+            outside |= (place < low) | (place > high)
+        return outside
+
     def _exact(self, corner: FloatArray) -> list[FloatArray]:
         """File index along each file axis, (rows or 1, columns or 1)."""
         rows, columns = np.arange(self._size[0])[:, None], np.arange(self._size[1])[None, :]
@@ -277,6 +330,27 @@ class _FileGrid:
             nearest = np.rint(axis)
             inside &= (nearest >= 0) & (nearest < size)
         return inside
+
+
+def _limits(geometry: Geometry) -> list[tuple[FloatArray, float, float]]:
+    """The voxels of a series as a parallelepiped: for each pair of faces (3,) g, least and largest g @ patient_mm.
+
+    Slices end half a spacing beyond the first and the last origin; with a gantry tilt rows and columns move along.
+    """
+    first, distances, normal = geometry.origins[0], geometry.distances, geometry.normal
+    ends = geometry.slice_spacings[[0, -1]] if len(distances) > 1 else np.full(2, geometry.slice_thickness)
+    along = (geometry.origins[-1] - first) / (distances[-1] - distances[0]) if len(distances) > 1 else normal
+    reach = (0.5 + _BORDER) * ends
+    limits = [(normal, float(distances[0] - reach[0]), float(distances[-1] + reach[1]))]
+    sides = (
+        (geometry.column_direction, geometry.row_spacing, geometry.rows),
+        (geometry.row_direction, geometry.column_spacing, geometry.columns),
+    )
+    for direction, spacing, size in sides:
+        gradient = (direction - (along @ direction) * normal) / spacing
+        start = float(gradient @ first)
+        limits.append((gradient, start - 0.5 - _BORDER, start + size - 0.5 + _BORDER))
+    return limits
 
 
 def _whole_numbers(values: npt.NDArray[Any], path: Path) -> Labels:

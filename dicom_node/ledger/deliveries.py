@@ -10,6 +10,10 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import database as db
 from dicom_node.ledger.database import insert_or_nothing, reading
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
+
+NO_OBJECT = ""
+"""In place of a SOP Instance UID, where no object could be made for a destination; the message says why."""
 
 State = Literal["waiting", "stored", "confirmed", "refused", "failed", "spared"]
 
@@ -48,8 +52,24 @@ class Deliveries:
         self._engine = engine
 
     def plan(self, deliveries: Sequence[Delivery]) -> None:
-        """Record what has to be sent where; what is on record already stays as it is."""
+        """Record everything that has to be sent where; what is on record already stays as it is.
+
+        Results of an earlier plan that this one lacks are forgotten unless they have arrived.
+        """
+        planned: dict[tuple[str, str], list[str]] = {}
+        for delivery in deliveries:
+            planned.setdefault((delivery.case_id, delivery.destination), []).append(delivery.sop_instance_uid)
         with self._engine.begin() as connection:
+            for (case_id, destination), instances in planned.items():
+                is_kept = db.deliveries.c.sop_instance_uid.in_([uid for uid in instances if uid != NO_OBJECT])
+                connection.execute(
+                    sa.delete(db.deliveries).where(
+                        db.deliveries.c.case_id == case_id,
+                        db.deliveries.c.destination == destination,
+                        db.deliveries.c.state != "confirmed",
+                        sa.not_(is_kept),
+                    )
+                )
             for delivery in deliveries:
                 connection.execute(insert_or_nothing(connection, db.deliveries).values(**vars(delivery)))
 
@@ -91,10 +111,16 @@ class Deliveries:
             )
 
     def reset(self, case_id: str) -> None:
-        """Make every refused or failed delivery of a case wait again (a person asked to retry)."""
+        """Make every refused or failed delivery of a case wait again (a person asked to retry).
+
+        So does a segmentation that was spared, unless the other one, which went instead, has arrived.
+        """
+        table = db.deliveries
+        refused = table.c.case_id == case_id, table.c.state.in_(("refused", "failed"))
+        segmentations = table.c.sop_class_uid.in_((SEGMENTATION, LABEL_MAP_SEGMENTATION))
+        without_one = sa.select(table.c.destination).where(*refused, segmentations)
         with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(db.deliveries)
-                .where(db.deliveries.c.case_id == case_id, db.deliveries.c.state.in_(("refused", "failed")))
-                .values(state="failed", attempts=0, message=None)
-            )
+            destinations = connection.execute(without_one).scalars().all()
+            spared = table.c.case_id == case_id, table.c.state == "spared", table.c.destination.in_(destinations)
+            for rows in (spared, refused):
+                connection.execute(sa.update(table).where(*rows).values(state="failed", attempts=0, message=None))

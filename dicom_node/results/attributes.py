@@ -64,6 +64,11 @@ def rtstruct_faults(dataset: Dataset, structures: Mapping[int, Structure]) -> It
 
 def _roi_faults(dataset: Dataset, structures: Mapping[int, Structure]) -> Iterator[str]:
     for item in dataset.get("ROIContourSequence", []):
+        contours = list(item.get("ContourSequence", []))
+        if any(contour.get("ContourGeometricType") != "CLOSED_PLANAR" for contour in contours):
+            yield f"ROI {item.get('ReferencedROINumber')}: a contour that is not CLOSED_PLANAR"
+        if len({contour.get("ContourNumber") for contour in contours}) < len(contours):
+            yield f"ROI {item.get('ReferencedROINumber')}: two contours have one ContourNumber"
         structure = structures.get(int(item.get("ReferencedROINumber") or 0))
         if structure and [int(value) for value in item.get("ROIDisplayColor") or ()] != list(structure.color):
             yield f"{structure.name}: another colour"

@@ -26,7 +26,7 @@ from dicom_node.results.decoded import DecodedObject
 from dicom_node.results.delineation import delineate
 from dicom_node.results.identity import Provenance
 from dicom_node.results.label_sources import gather_labels
-from dicom_node.results.object_file import read_object
+from dicom_node.results.object_file import read_object, refusing_damage
 from dicom_node.results.result_files import encode_results, verify_results
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
 from dicom_node.results.seg_decoding import decode_seg
@@ -191,12 +191,31 @@ def _provenance(
 
 
 def _require_same_frame(dataset: Dataset, plan: SeriesPlan) -> None:
-    frame = str(dataset.get("FrameOfReferenceUID") or "")
-    if not frame and dataset.get("ReferencedFrameOfReferenceSequence"):
-        frame = str(dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID)
-    if frame and plan.frame_of_reference_uid and frame != plan.frame_of_reference_uid:
+    """Refuse an object of other patient coordinates; contours that name none at all could be anybody's."""
+    with refusing_damage("object"):
+        frames = _frames_of_reference(dataset)
+    if not plan.frame_of_reference_uid or plan.frame_of_reference_uid in frames:
+        return
+    if frames:
         raise InputRefused(
             "the object and the series have different frames of reference, so its labels say nothing about this "
             "series; give the series it was made from",
             SeriesInstanceUID=plan.series_instance_uid,
         )
+    if dataset.get("SOPClassUID") == RTStructureSetStorage:
+        raise InputRefused(
+            "the structure set has no FrameOfReferenceUID, so nobody can tell whether it belongs to the series",
+            SeriesInstanceUID=plan.series_instance_uid,
+        )
+
+
+def _frames_of_reference(dataset: Dataset) -> set[str]:
+    """The object's own frame of reference; where it has none, those that it refers to, or that its ROIs lie in."""
+    own = str(dataset.get("FrameOfReferenceUID") or "")
+    referenced = [item.get("FrameOfReferenceUID") for item in dataset.get("ReferencedFrameOfReferenceSequence") or []]
+    rois = [item.get("ReferencedFrameOfReferenceUID") for item in dataset.get("StructureSetROISequence") or []]
+    for found in ([own], referenced, rois):
+        uids = {str(uid) for uid in found if uid}
+        if uids:
+            return uids
+    return set()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from highdicom.color import CIELabColor
 from pydicom import Dataset
 
-from dicom_node.anatomy import Code, Structure, load_anatomy
+from dicom_node.anatomy import LATERALITIES, Code, Structure, load_anatomy
 
 ANATOMICAL_STRUCTURE = Code("91723000", "Anatomical Structure")
 
@@ -44,7 +44,7 @@ def type_item(structure: Structure) -> Dataset:
 
 
 def coded_laterality(parent: Dataset, keyword: str) -> str | None:
-    """Meaning of the laterality modifier (Left, Right ...) of a property type, None where there is none.
+    """Code value of the laterality modifier (PS3.16 CID 244) of a property type, None where there is none.
 
     Args:
         parent: Item of SegmentSequence or RTROIObservationsSequence.
@@ -52,8 +52,8 @@ def coded_laterality(parent: Dataset, keyword: str) -> str | None:
     """
     sequence = parent.get(keyword)
     modifiers = sequence[0].get("SegmentedPropertyTypeModifierCodeSequence", []) if sequence else []
-    sides = {"7771000": "Left", "24028007": "Right", "51440002": "Bilateral", "66459002": "Unilateral"}
-    return next((sides[str(item.CodeValue)] for item in modifiers if str(item.get("CodeValue")) in sides), None)
+    values = (str(item.get("CodeValue")) for item in modifiers)
+    return next((value for value in values if value in LATERALITIES), None)
 
 
 def structure_of(name: str, parent: Dataset, type_keyword: str, color: tuple[int, int, int] | None) -> Structure:
@@ -71,14 +71,13 @@ def structure_of(name: str, parent: Dataset, type_keyword: str, color: tuple[int
     if name in known:
         return known[name]
     side = coded_laterality(parent, type_keyword)
-    laterality = {"Left": Code("7771000", "Left"), "Right": Code("24028007", "Right")}.get(side or "")
     return Structure(
         name=name,
         type=read_code(parent, type_keyword) or ANATOMICAL_STRUCTURE,
         category=read_code(parent, "SegmentedPropertyCategoryCodeSequence") or ANATOMICAL_STRUCTURE,
         color=color or color_of_name(name),
         interpreted_type=str(parent.get("RTROIInterpretedType") or "ORGAN"),
-        laterality=laterality,
+        laterality=Code(side, LATERALITIES[side]) if side else None,
         region=read_code(parent, "AnatomicRegionSequence"),
     )
 

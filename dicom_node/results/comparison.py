@@ -134,7 +134,7 @@ class _Sides:
 
     def agree(self, label: int) -> bool:
         structure = self._expected[label]
-        own_side = structure.laterality.meaning if structure.laterality else None
+        own_side = structure.laterality.value if structure.laterality else None
         return self._coded.get(label) == own_side and self._pair_lies_as_it_did(label)
 
     def _pair_lies_as_it_did(self, label: int) -> bool:

@@ -33,6 +33,7 @@ class DecodedMask:
         mask: (rows, columns) of the window.
         references: Source images that the object says it was drawn on.
         off_plane_mm: How far a point lies off the slice's plane at most; 0 for segmentations.
+        faults: What is wrong with a contour although it can be filled.
     """
 
     label: int
@@ -42,6 +43,7 @@ class DecodedMask:
     mask: Mask
     references: tuple[Reference, ...] = ()
     off_plane_mm: float = 0.0
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class DecodedObject:
         geometry: Planes of the series it was decoded on.
         structures: What each label means: an entry of anatomy.toml, or made from the object's codes.
         names: SegmentLabel or ROIName of each label, as encoded.
-        lateralities: Coded side of each label, None where none is coded.
+        lateralities: Code value of each label's side (PS3.16 CID 244), None where none is coded.
         masks: Reads the masks anew each time it is called, one at a time, in the object's order; raises InputRefused
             where one cannot be read or does not lie on the series.
     """

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.anatomy import load_anatomy
+from dicom_node.errors import InputRefused
+from dicom_node.imaging.label_file import MAX_LABEL
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
 from dicom_node.results.plausibility import Finding, examine
@@ -65,13 +67,25 @@ def delineate(volume: Volume, labels: LabelVolume, outline: npt.NDArray[np.uint8
         labels: On its slices.
         outline: (k, j, i) 1 inside the body, as :func:`~dicom_node.imaging.body.body_outline` finds it; None for
             structure sets without. Labels with a structure of type EXTERNAL keep theirs.
+
+    Raises:
+        InputRefused: Every label is taken.
     """
     structures = [structure for layer in labels.layers for structure in layer.structures.values()]
     has_one = any(structure.interpreted_type == EXTERNAL for structure in structures)
     if outline is None or has_one or not outline.any():
         return Delineation(volume=volume, labels=labels, outlined=labels)
-    number = max(label for layer in labels.layers for label in layer.structures) + 1
+    number = _free_label(labels)
     body = outline * np.uint8(number) if number < 256 else outline * np.uint16(number)
     overlay = LabelVolume(body, labels.geometry, {number: load_anatomy()["External"]})
     outlined = replace(labels, overlays=(*labels.overlays, overlay))
     return Delineation(volume=volume, labels=labels, outlined=outlined)
+
+
+def _free_label(labels: LabelVolume) -> int:
+    """The lowest label that no structure of any layer has."""
+    taken = {label for layer in labels.layers for label in layer.structures}
+    free = next((label for label in range(1, MAX_LABEL + 1) if label not in taken), None)
+    if free is None:
+        raise InputRefused(f"all {MAX_LABEL} labels are taken, so none is left for the body's outline")
+    return free

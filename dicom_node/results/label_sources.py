@@ -12,7 +12,7 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import UsageError
 from dicom_node.imaging.certainty import CERTAIN, Certainty
 from dicom_node.imaging.geometry import Geometry
-from dicom_node.imaging.label_file import Labels, read_label_file, read_mask_file, read_probability_file
+from dicom_node.imaging.label_file import INSIDE, Labels, read_label_file, read_mask_file, read_probability_file
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.results.structure_table import StructureTable
 
@@ -26,7 +26,7 @@ class GatheredLabels:
 
     Attributes:
         label_volume: Structures of the table that have a voxel or not; overlapping ones in overlays.
-        notes: Another grid, labels left out, structures without a voxel.
+        notes: Another grid, labels left out, voxels outside of the series, structures without a voxel.
     """
 
     label_volume: LabelVolume
@@ -82,12 +82,16 @@ class _Gathering:
         self._layers: list[_Layer] = []
         self._notes: list[str] = []
         self._resampled: list[str] = []
+        self._lost: list[str] = []
 
     def add_map(self, path: Path, structures: dict[int, Structure]) -> None:
         """Each of the file's layers; a structure without a voxel stays with the first."""
         found = read_label_file(path, self._geometry)
         if found.resampled:
             self._resampled.append(path.name)
+        for label, voxels in found.outside.items():
+            if label in structures:
+                self._note_lost(structures[label], voxels)
         unexplained: list[int] = []
         left_over = dict(structures)
         layers = []
@@ -111,6 +115,7 @@ class _Gathering:
         found = read_mask_file(path, self._geometry)
         if found.resampled:
             self._resampled.append(path.name)
+        self._note_lost(structure, found.outside)
         layer = next((layer for layer in self._layers if layer.winner is None and layer.takes(found.mask)), None)
         layer = layer or self._new_layer()
         layer.labels[found.mask] = label
@@ -120,9 +125,11 @@ class _Gathering:
         """Inside where at least one half. What lies beside it in the same layer is its competitor there."""
         if self._wide:
             raise UsageError("probabilities need labels up to 255; give the structures smaller labels")
-        probability = read_probability_file(path, self._geometry)
+        found = read_probability_file(path, self._geometry)
+        probability = found.probability
+        self._note_lost(structure, found.outside)
         scaled = np.rint(CERTAIN * np.clip(probability, 0, 1)).astype(np.uint8)
-        mask = probability >= 0.5
+        mask = probability >= INSIDE
         layer = next((layer for layer in self._layers if layer.winner is not None and layer.takes(mask)), None)
         layer = layer or self._new_layer(certain=True)
         assert layer.winner is not None
@@ -136,7 +143,7 @@ class _Gathering:
         layer.structures[label] = structure
 
     def finish(self) -> GatheredLabels:
-        notes = list(self._notes)
+        notes = [*self._notes, *self._lost]
         if self._resampled:
             names = ", ".join(self._resampled)
             notes.insert(0, f"another grid than the series', labels were taken from the nearest voxel: {names}")
@@ -161,6 +168,12 @@ class _Gathering:
         if empty:
             notes.append(f"structures without a voxel were left out: {', '.join(empty)}")
         return GatheredLabels(label_volume, tuple(notes))
+
+    def _note_lost(self, structure: Structure, voxels: int) -> None:
+        if voxels == 1:
+            self._lost.append(f"1 voxel of {structure.name} lies outside the series and was left out")
+        elif voxels:
+            self._lost.append(f"{voxels} voxels of {structure.name} lie outside the series and were left out")
 
     def _typed(self, labels: Labels) -> Labels:
         return labels.astype(np.uint16, copy=False) if self._wide else labels.astype(np.uint8, copy=False)

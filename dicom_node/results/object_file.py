@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from dicom_node.durable_file import write_durably_with
 from dicom_node.errors import InputRefused
@@ -59,3 +61,29 @@ def read_object(encoded: Encoded) -> FileDataset:
     except (InvalidDicomError, EOFError) as error:
         name = "the object" if isinstance(encoded, bytes) else encoded.name
         raise InputRefused(f"{name} is not a readable DICOM file: {error}") from error
+
+
+@contextmanager
+def refusing_damage(kind: str) -> Iterator[None]:
+    """Refuse a damaged object: what pydicom and numpy raise on attributes that are missing, cut off or of another kind.
+
+    Args:
+        kind: What the message calls the object.
+
+    Raises:
+        InputRefused: Something of the kind was raised.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        NotImplementedError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputRefused(f"the {kind} is damaged or incomplete and cannot be read: {error}") from error
+    except (BytesLengthException, OSError, struct.error) as error:
+        raise InputRefused(f"the {kind} is damaged or incomplete and cannot be read: {error}") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.errors import InputRefused
+from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.profiles import Profile, ResultKind
 from dicom_node.results.delineation import Delineation
 from dicom_node.results.dicom_seg import encode_seg
@@ -49,7 +50,8 @@ class ResultFiles:
 def encode_results(delineation: Delineation, provenance: Provenance, target: Path, profile: Profile) -> ResultFiles:
     """Encode and write what a profile asks for; :func:`verify_results` has to follow.
 
-    An irregular series that the profile allows no contours of keeps its SEG; a note carries the reason.
+    An irregular series that the profile allows no contours of keeps its SEG; a note carries the reason. The body's
+    outline alone is no result.
 
     Args:
         delineation: What is to be delivered.
@@ -58,9 +60,10 @@ def encode_results(delineation: Delineation, provenance: Provenance, target: Pat
         profile: How results are made.
 
     Raises:
-        InputRefused: There is nothing to write, or no frame of reference to write it in.
+        InputRefused: None of the wanted structures was found, or there is no frame of reference to write them in.
         StorageFull: The disk has no room.
     """
+    _require_wanted(delineation, profile)
     written, notes = [], []
     for kind in profile.results:
         path = target.with_name(f"{target.name}{SUFFIXES[kind]}")
@@ -91,6 +94,27 @@ def verify_results(files: Iterable[ResultFile], delineation: Delineation) -> tup
     return tuple(_verify(file, delineation) for file in files)
 
 
+def _require_wanted(delineation: Delineation, profile: Profile) -> None:
+    found = [structure.name for _, structure in delineation.labels.present()]
+    if not found:
+        reason = (
+            "no structure was found in the series, so there is nothing to write; check that the series shows the "
+            "anatomy that it was segmented for"
+        )
+        raise InputRefused(reason, SeriesInstanceUID=delineation.volume.series_instance_uid)
+    if profile.structures and not set(found) & set(profile.structures):
+        reason = (
+            f"none of the wanted structures ({', '.join(profile.structures)}) was found in the series; found were "
+            f"{', '.join(found)}"
+        )
+        raise InputRefused(reason, SeriesInstanceUID=delineation.volume.series_instance_uid)
+
+
+def _contoured(delineation: Delineation, profile: Profile) -> LabelVolume:
+    """What a structure set holds: with the body's outline only where this profile wants it, whoever else does."""
+    return delineation.outlined if profile.external else delineation.labels
+
+
 def _write(kind: ResultKind, path: Path, delineation: Delineation, provenance: Provenance, profile: Profile) -> None:
     volume, remarks = delineation.volume, delineation.remarks
     if kind == "SEG":
@@ -98,10 +122,12 @@ def _write(kind: ResultKind, path: Path, delineation: Delineation, provenance: P
             path, encode_seg(volume, delineation.labels, provenance, profile, kind=profile.seg, remarks=remarks)
         )
     else:
-        write_object(path, encode_rtstruct(volume, delineation.outlined, provenance, profile, remarks=remarks))
+        write_object(
+            path, encode_rtstruct(volume, _contoured(delineation, profile), provenance, profile, remarks=remarks)
+        )
 
 
 def _verify(file: ResultFile, delineation: Delineation) -> Verification:
     if file.kind == "SEG":
         return verify_seg(file.path, delineation.labels, delineation.volume, file.profile)
-    return verify_rtstruct(file.path, delineation.outlined, delineation.volume, file.profile)
+    return verify_rtstruct(file.path, _contoured(delineation, file.profile), delineation.volume, file.profile)

@@ -6,6 +6,7 @@ value can hold (PS3.5 7.1.2).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from pydicom import Dataset
@@ -15,7 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_node.anatomy import Code, Structure
-from dicom_node.errors import InputRefused
+from dicom_node.errors import InputRefused, SettingsError
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
 from dicom_node.profiles import Profile
@@ -37,6 +38,7 @@ from dicom_node.results.identity import (
 from dicom_node.results.object_file import keep_encoded_elements
 
 _CONTOURS = Tag("ContourSequence")
+_SIDE = re.compile(r"[_ -](l|r|lt|rt|left|right|bilat|bilateral)$", re.IGNORECASE)
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management (retired): what RTReferencedStudySequence names a study by (PS3.3 C.8.8.5)."""
 
@@ -94,21 +96,38 @@ def encode_rtstruct(
 def roi_names(structures: Mapping[int, Structure], profile: Profile | None = None) -> dict[int, str]:
     """ROINames by label, unique ignoring case and no longer than the profile allows.
 
-    The site's own name, else the TG-263 name or its alias; numbered where two would be one.
+    The site's own name, else the alias or the TG-263 name. A side at its end (``_L``, ``_R`` ...) stays when it is cut,
+    and where names would be the same a number comes before the side.
+
+    Raises:
+        SettingsError: The profile's ``name_length`` leaves no room for names that differ, or for a side.
     """
     profile = profile or Profile()
     names: dict[int, str] = {}
     taken: set[str] = set()
     for label, structure in structures.items():
-        own = structure.short_name if profile.name_length <= 16 else structure.alias or structure.name
-        name = profile.names.get(structure.name, own)
-        candidate, number = name[: profile.name_length], 1
-        while candidate.casefold() in taken:
-            number += 1
-            candidate = f"{name[: profile.name_length - len(str(number)) - 1]}_{number}"
-        taken.add(candidate.casefold())
-        names[label] = candidate
+        name = profile.names.get(structure.name, structure.alias or structure.name)
+        names[label] = _roi_name(name, taken, profile.name_length)
+        taken.add(names[label].casefold())
     return names
+
+
+def _roi_name(name: str, taken: set[str], length: int) -> str:
+    """A name of at most ``length`` characters that is not ``taken`` (case folded)."""
+    if len(name) <= length and name.casefold() not in taken:
+        return name
+    found = _SIDE.search(name)
+    side = found[0] if found else ""
+    stem = name.removesuffix(side)
+    for number in range(1, len(taken) + 2):
+        end = f"_{number}{side}" if number > 1 else side
+        begin = stem[: max(length - len(end), 0)].rstrip()
+        if begin and f"{begin}{end}".casefold() not in taken:
+            return f"{begin}{end}"
+    raise SettingsError(
+        f"name_length = {length} leaves no room for a name of {name} that differs from the others and keeps its side; "
+        "allow longer names in the profile, or give the structures names of the site's own"
+    )
 
 
 def _require_regular(volume: Volume, profile: Profile) -> None:

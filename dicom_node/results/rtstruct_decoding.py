@@ -17,34 +17,41 @@ from dicom_node.imaging.geometry import FloatArray, Geometry
 from dicom_node.results.coding import coded_laterality, structure_of
 from dicom_node.results.decoded import DecodedMask, DecodedObject, Reference, require_attributes
 from dicom_node.results.filling import fill_even_odd
+from dicom_node.results.object_file import refusing_damage
 
 _TYPE = "RTROIIdentificationCodeSequence"
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_FEWEST_POINTS = 3
+_EDGE_PIXELS = 0.01
+"""Rounding of coordinates, in pixels."""
+_KIND = "RT Structure Set"
 
 
 def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedObject:
     """Fill the contours of every ROI by the even-odd rule at pixel centres, each on the slice it lies on.
 
     All closed contours of an ROI on one slice are filled together, so that holes count, whether they are keyholes or
-    loops of their own. Points and open contours have no inside and are passed over.
+    loops of their own. Points, open contours and those of less than three points have no inside and are passed over.
 
     Args:
         dataset: An RT Structure Set, of this node or of anyone.
         geometry: Planes of the series it was drawn on.
 
     Raises:
-        InputRefused: It is no RT Structure Set. Reading the masks raises it where a contour cannot be read, or lies
-            off the series' planes.
+        InputRefused: It is no RT Structure Set, is damaged, or has ROIs without a number of their own. Reading the
+            masks raises it where a contour cannot be read, or lies off the series' planes.
     """
     if dataset.get("SOPClassUID") != RTStructureSetStorage:
         raise InputRefused(f"expected an RT Structure Set, got SOP class {dataset.get('SOPClassUID', 'none')}")
-    require_attributes(dataset, ("StructureSetROISequence", "ROIContourSequence"))
-    labels_of = _labels_of([int(roi.ROINumber) for roi in dataset.StructureSetROISequence])
-    structures, lateralities = _structures(dataset, labels_of)
+    with refusing_damage(_KIND):
+        require_attributes(dataset, ("StructureSetROISequence", "ROIContourSequence"))
+        labels_of = _labels_of(_numbers(dataset))
+        structures, lateralities = _structures(dataset, labels_of)
+        names = {labels_of[int(r.ROINumber)]: str(r.get("ROIName") or "") for r in dataset.StructureSetROISequence}
     return DecodedObject(
         geometry=geometry,
         structures=structures,
-        names={labels_of[int(roi.ROINumber)]: str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence},
+        names=names,
         lateralities=lateralities,
         masks=lambda: _masks(dataset, geometry, labels_of),
     )
@@ -52,20 +59,48 @@ def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedObject:
 
 def _masks(dataset: Dataset, geometry: Geometry, labels_of: dict[int, int]) -> Iterator[DecodedMask]:
     """Every ROI on every slice that it has contours on."""
-    for item in dataset.ROIContourSequence:
-        number = int(item.ReferencedROINumber)
-        if number not in labels_of:
-            raise InputRefused(f"contours belong to ROI {number}, which StructureSetROISequence does not describe")
-        drawn: dict[int, list[_Drawn]] = defaultdict(list)
-        for contour in item.get("ContourSequence", []):
-            if contour.get("ContourGeometricType") in _CLOSED:
-                k, found = _drawn(contour, geometry)
+    with refusing_damage(_KIND):
+        for item in dataset.ROIContourSequence:
+            number = _referenced_number(item)
+            if number not in labels_of:
+                raise InputRefused(f"contours belong to ROI {number}, which StructureSetROISequence does not describe")
+            for k, contours in sorted(_contours_by_slice(item, geometry).items()):
+                polygons = [found.polygon for found in contours]
+                rows, columns, mask = fill_even_odd(polygons, geometry.rows, geometry.columns)
+                references = tuple(dict.fromkeys(reference for found in contours for reference in found.references))
+                off_plane = max(found.off_plane_mm for found in contours)
+                faults = tuple(fault for found in contours for fault in _faults(found, geometry))
+                yield DecodedMask(labels_of[number], k, rows, columns, mask, references, off_plane, faults)
+
+
+def _contours_by_slice(item: Dataset, geometry: Geometry) -> dict[int, list[_Drawn]]:
+    drawn: dict[int, list[_Drawn]] = defaultdict(list)
+    for contour in item.get("ContourSequence") or []:
+        if contour.get("ContourGeometricType") in _CLOSED:
+            points = _points(contour)
+            if len(points) >= _FEWEST_POINTS:
+                k, found = _drawn(points, contour, geometry)
                 drawn[k].append(found)
-        for k, contours in sorted(drawn.items()):
-            rows, columns, mask = fill_even_odd([found.polygon for found in contours], geometry.rows, geometry.columns)
-            references = tuple(dict.fromkeys(reference for found in contours for reference in found.references))
-            off_plane = max(found.off_plane_mm for found in contours)
-            yield DecodedMask(labels_of[number], k, rows, columns, mask, references, off_plane)
+    return drawn
+
+
+def _numbers(dataset: Dataset) -> list[int]:
+    """ROINumber of every ROI."""
+    given = [roi.get("ROINumber") for roi in dataset.StructureSetROISequence]
+    if None in given:
+        raise InputRefused("an ROI has no ROINumber, so nobody can tell which contours are its own")
+    numbers = [int(number) for number in given]
+    if len(set(numbers)) < len(numbers):
+        raise InputRefused("two ROIs have one ROINumber, so nobody can tell which contours are their own")
+    return numbers
+
+
+def _referenced_number(item: Dataset) -> int:
+    """ReferencedROINumber of an item of ROIContourSequence."""
+    number = item.get("ReferencedROINumber")
+    if number is None:
+        raise InputRefused("contours have no ReferencedROINumber, so nobody can tell which ROI they belong to")
+    return int(number)
 
 
 def _labels_of(numbers: list[int]) -> dict[int, int]:
@@ -76,8 +111,12 @@ def _labels_of(numbers: list[int]) -> dict[int, int]:
 
 
 def _structures(dataset: Dataset, labels_of: dict[int, int]) -> tuple[dict[int, Structure], dict[int, str | None]]:
-    observations = {int(item.ReferencedROINumber): item for item in dataset.get("RTROIObservationsSequence", [])}
-    colors = {int(item.ReferencedROINumber): item.get("ROIDisplayColor") for item in dataset.ROIContourSequence}
+    observations = {
+        int(item.ReferencedROINumber): item
+        for item in dataset.get("RTROIObservationsSequence") or []
+        if item.get("ReferencedROINumber") is not None
+    }
+    colors = {_referenced_number(item): item.get("ROIDisplayColor") for item in dataset.ROIContourSequence}
     structures, lateralities = {}, {}
     for roi in dataset.StructureSetROISequence:
         number = int(roi.ROINumber)
@@ -92,15 +131,35 @@ def _structures(dataset: Dataset, labels_of: dict[int, int]) -> tuple[dict[int, 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A contour on its slice: (n, 2) fractional (row, column), where it claims to lie, how far its points are off."""
+    """A contour on its slice.
+
+    Attributes:
+        polygon: (n, 2) fractional (row, column).
+        references: Where it claims to lie.
+        off_plane_mm: How far a point is off the slice's plane at most.
+        points_said: NumberOfContourPoints.
+    """
 
     polygon: FloatArray
     references: tuple[Reference, ...]
     off_plane_mm: float
+    points_said: int
 
 
-def _drawn(contour: Dataset, geometry: Geometry) -> tuple[int, _Drawn]:
-    points = _points(contour)
+def _faults(contour: _Drawn, geometry: Geometry) -> Iterator[str]:
+    """What a reader may stumble over although the contour can be filled."""
+    row, column = contour.polygon.T
+    if contour.points_said != len(row):
+        yield f"a contour of {len(row)} points says it has {contour.points_said}"
+    beyond = contour.polygon.max(axis=0) - [geometry.rows - 1, geometry.columns - 1]
+    if max(*beyond, *-contour.polygon.min(axis=0)) > 0.5 + _EDGE_PIXELS:
+        yield "a contour leaves the image"
+    if abs(float(column @ np.roll(row, -1) - row @ np.roll(column, -1))) < _EDGE_PIXELS:
+        yield "a contour encloses nothing"
+
+
+def _drawn(points: FloatArray, contour: Dataset, geometry: Geometry) -> tuple[int, _Drawn]:
+    """The nearest slice of a contour, and the contour on it."""
     distances = points @ geometry.normal
     k = int(np.argmin(np.abs(geometry.distances - distances.mean())))
     offset = float(np.abs(distances - geometry.distances[k]).max())
@@ -114,10 +173,11 @@ def _drawn(contour: Dataset, geometry: Geometry) -> tuple[int, _Drawn]:
     column = in_plane @ geometry.row_direction / geometry.column_spacing
     references = tuple(
         (str(image.get("ReferencedSOPInstanceUID", "")), int(number) if number else None)
-        for image in contour.get("ContourImageSequence", [])
+        for image in contour.get("ContourImageSequence") or []
         for number in [image.get("ReferencedFrameNumber")]
     )
-    return k, _Drawn(np.stack([row, column], axis=1), references, offset)
+    said = int(contour.get("NumberOfContourPoints") or 0)
+    return k, _Drawn(np.stack([row, column], axis=1), references, offset, said)
 
 
 def _points(contour: Dataset) -> FloatArray:

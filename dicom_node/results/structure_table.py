@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from dicom_node.anatomy import Structure, load_anatomy, parse_structure
+from dicom_node.anatomy import Structure, load_anatomy, parse_structure, plain_text
 from dicom_node.errors import SettingsError, UsageError
 from dicom_node.results.coding import ANATOMICAL_STRUCTURE, color_of_name
 
@@ -85,7 +85,7 @@ def load_structure_table(path: Path, folder: Path | None = None) -> StructureTab
 
     Raises:
         UsageError: There is no such file.
-        SettingsError: It is not TOML, has an unknown key, or a structure lacks something.
+        SettingsError: It is not TOML, has an unknown key, a structure lacks something, or DICOM cannot hold a value.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -94,23 +94,35 @@ def load_structure_table(path: Path, folder: Path | None = None) -> StructureTab
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
     _refuse_unknown(document, ("structure", "algorithm"), path.name)
-    algorithm = document.get("algorithm", {})
+    entries, algorithm = document.get("structure", []), document.get("algorithm", {})
+    if not isinstance(entries, list) or not isinstance(algorithm, dict):
+        raise SettingsError(f"{path.name}: expected [[structure]] tables and at most one [algorithm]")
     _refuse_unknown(algorithm, ("name", "version", "type"), f"{path.name}: [algorithm]")
     if algorithm.get("type", "AUTOMATIC") not in _ALGORITHM_TYPES:
         raise SettingsError(f"{path.name}: [algorithm] type is one of {_ALGORITHM_TYPES}, got {algorithm['type']!r}")
-    entries = document.get("structure", [])
     structures = _structures(entries, path.name)
     return StructureTable(
         structures=structures,
         files=_files(entries, list(structures), folder or path.parent, path.name),
-        algorithm=str(algorithm.get("name", "")),
-        version=str(algorithm.get("version", "")),
+        algorithm=_algorithm_text(algorithm, "name", path.name),
+        version=_algorithm_text(algorithm, "version", path.name),
         algorithm_type=algorithm.get("type", "AUTOMATIC"),
     )
 
 
+def _algorithm_text(algorithm: dict[str, Any], key: str, origin: str) -> str:
+    """A number is taken as it is written: ``version = 2.0``."""
+    value = algorithm.get(key, "")
+    try:
+        return plain_text(str(value) if type(value) in (int, float) else value, key, 64, least=0)
+    except ValueError as error:
+        raise SettingsError(f"{origin}: [algorithm] {error}") from error
+
+
 def _structures(entries: list[dict[str, Any]], origin: str) -> dict[int, Structure]:
     """Structures by label, in the order of the entries."""
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise SettingsError(f'{origin}: no [[structure]]; expected tables with label = 1 and name = "Liver"')
     structures: dict[int, Structure] = {}
     given = {entry["label"] for entry in entries if isinstance(entry.get("label"), int)}
     free = (number for number in count(1) if number not in given)
@@ -125,8 +137,9 @@ def _structures(entries: list[dict[str, Any]], origin: str) -> dict[int, Structu
         if label in structures or structure.name.casefold() in names:
             raise SettingsError(f"{origin}: label {label} or name {structure.name!r} is there twice")
         structures[label] = structure
-    if not structures:
-        raise SettingsError(f'{origin}: no [[structure]]; expected tables with label = 1 and name = "Liver"')
+    outlines = [item.name for item in structures.values() if item.interpreted_type == "EXTERNAL"]
+    if len(outlines) > 1:
+        raise SettingsError(f"{origin}: a structure set has one body outline (EXTERNAL), got {', '.join(outlines)}")
     return structures
 
 
@@ -152,7 +165,7 @@ def _structure(entry: dict[str, Any], origin: str) -> Structure:
     )
     own = [key for key in _OWN_KEYS if key in entry]
     name = entry.get("name")
-    if not isinstance(name, str) or not 0 < len(name) <= 64:
+    if not isinstance(name, str):
         raise SettingsError(f"{origin}: name is a text of 1 to 64 characters, got {name!r}")
     known = load_anatomy().get(name)
     if known and not own:

@@ -111,16 +111,19 @@ class _Places:
     volume: Volume
     off_plane_mm: float = 0.0
     misplaced: set[int] = field(default_factory=set)
+    contour_faults: set[str] = field(default_factory=set)
 
     def watch(self, masks: Iterator[DecodedMask]) -> Iterator[DecodedMask]:
         for mask in masks:
             self.off_plane_mm = max(self.off_plane_mm, mask.off_plane_mm)
+            self.contour_faults.update(mask.faults)
             source = self.volume.sources[mask.k]
             if mask.references != ((source.sop_instance_uid, source.frame_number),):
                 self.misplaced.add(mask.k)
             yield mask
 
     def faults(self) -> Iterator[str]:
+        yield from sorted(self.contour_faults)
         if self.off_plane_mm > PLANE_TOLERANCE_MM:
             yield f"a contour point lies {self.off_plane_mm:.3f} mm off its slice"
         if self.misplaced:

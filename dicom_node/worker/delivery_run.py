@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -14,12 +15,11 @@ from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import contains
-from dicom_node.settings import SENDER, DestinationTable, Settings
+from dicom_node.settings import DEFAULT_PROFILE, SENDER, DestinationTable, Settings
 
 _log = get_logger("worker")
 WORKFLOW = "delivery"
 DEFAULT_PORT = 104
-DEFAULT_PROFILE = "default"
 _SETTLED = frozenset({"confirmed", "refused", "spared"})
 
 
@@ -70,10 +70,26 @@ class DeliveryRun:
         self._engine.enqueue(queue_of(destination), WORKFLOW, identity, *arguments, delay=delay)
 
     def _plan(self, case_id: str, attempt: int, results: list[dict[str, Any]]) -> bool:
-        if self._cases.get(case_id).attempt != attempt:
+        case = self._cases.get(case_id)
+        if case.attempt != attempt:
+            return False
+        if self._make_anew(case, {item["destination"] for item in results}):
             return False
         self._deliveries.plan([Delivery(**{**item, "updated_at": self._clock()}) for item in results])
         return self._cases.advance(case_id, "delivering", self._clock())
+
+    def _make_anew(self, case: Case, served: AbstractSet[str]) -> bool:
+        """Have a case run its steps again where a destination would get nothing; whether that is so."""
+        unserved = sorted(set(case.destinations) - served)
+        if not unserved:
+            return False
+        reason = f"there are no results for {', '.join(unserved)}: profiles have changed since the results were made"
+        _log.warning("results are made anew", case=case.case_id[:12], reason=reason)
+        if case.attempt < self._settings.limits.attempts:
+            self._cases.next_attempt(case.case_id, self._clock(), reason)
+        else:
+            self._cases.advance(case.case_id, "held", self._clock(), f"{reason}; retry the case")
+        return True
 
     def _deliver(self, case_id: str, attempt: int, destination: str) -> float | None:
         case = self._cases.get(case_id)
@@ -110,6 +126,8 @@ class DeliveryRun:
         deliveries = self._deliveries.of_case(case_id)
         if any(item.state not in _SETTLED for item in deliveries):
             return
+        if self._make_anew(self._cases.get(case_id), {item.destination for item in deliveries}):
+            return  # never done while a destination has got nothing
         refused = [item for item in deliveries if item.state == "refused"]
         if refused:
             reason = "; ".join(sorted({f"{item.destination}: {item.message}" for item in refused}))

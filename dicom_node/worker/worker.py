@@ -12,10 +12,10 @@ from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.database import open_database
-from dicom_node.ledger.deliveries import Deliveries, Delivery
+from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
 from dicom_node.ledger.intake import Intake
 from dicom_node.logs import get_logger
-from dicom_node.profiles import Profile
+from dicom_node.profiles import Profile, profile_named, require_profiles
 from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
 from dicom_node.segment.inference_process import InferenceProcess
@@ -24,7 +24,7 @@ from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
 from dicom_node.worker.delivery_run import DeliveryRun, queue_of
-from dicom_node.workflow import CaseFiles, CaseWork, is_unchanged, profile_named, require_profiles
+from dicom_node.workflow import CaseFiles, CaseWork, is_of_this_version, is_unchanged
 
 _log = get_logger("worker")
 CASE = "case"
@@ -108,10 +108,12 @@ class Worker:
     def _is_verified(self, case_id: str) -> bool:
         """Whether an earlier attempt left results that only have to be delivered."""
         case = self._cases.get(case_id)
-        if "verified" not in case.outputs or not all(is_unchanged(result) for result in case.outputs["results"]):
+        facts = case.outputs
+        if not facts.get("verified") or not is_of_this_version(facts):
             return False
-        made_for = {result.get("profile", "") for result in case.outputs["results"]}
-        return all(profile.identity in made_for for profile in self._profiles(case).values())
+        answered = {result["profile"] for result in facts["results"]} | set(facts["refused"])
+        is_answered = all(profile.identity in answered for profile in self._profiles(case).values())
+        return is_answered and all(is_unchanged(result) for result in facts["results"])
 
     def _steps(self) -> tuple[CaseStep, ...]:
         return (
@@ -148,20 +150,20 @@ class Worker:
         return profile_named(self._settings, name, f'destination "{destination}"')
 
     def _planned(self, case_id: str) -> list[Delivery]:
+        """What goes where, by the profiles of now; what no object could be made of goes on record as refused."""
         case = self._cases.get(case_id)
-        profiles = self._profiles(case)
-        return [
-            Delivery(
-                case_id=case_id,
-                destination=destination,
-                sop_instance_uid=result["sop_instance_uid"],
-                sop_class_uid=result["sop_class_uid"],
-                path=result["path"],
-            )
-            for destination in case.destinations
-            for result in case.outputs["results"]
-            if result.get("profile", "") == profiles[destination].identity
-        ]
+        refused: dict[str, str] = case.outputs.get("refused", {})
+        planned = []
+        for destination, profile in self._profiles(case).items():
+            results = [item for item in case.outputs["results"] if item.get("profile") == profile.identity]
+            planned += [
+                Delivery(case_id, destination, item["sop_instance_uid"], item["sop_class_uid"], item["path"])
+                for item in results
+            ]
+            if not results and profile.identity in refused:
+                reason = refused[profile.identity]
+                planned.append(Delivery(case_id, destination, NO_OBJECT, "", "", state="refused", message=reason))
+        return [item for item in planned if item.destination]
 
     def _enqueue_waiting(self) -> None:
         for case in self._cases.unfinished():

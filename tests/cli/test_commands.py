@@ -147,3 +147,93 @@ def test_the_conformance_statement_names_what_the_settings_add(tmp_path: Path) -
     config.write_text(config.read_text().replace("[node]", '[node]\nstorage_classes = ["1.2.840.10008.5.1.4.1.1.128"]'))
     statement = run("--config", str(config), "conformance", cwd=tmp_path).stdout
     assert "Positron Emission Tomography Image Storage | 1.2.840.10008.5.1.4.1.1.128" in statement
+
+
+@pytest.mark.parametrize("command", ["serve", "conformance"])
+def test_a_wrong_profile_is_one_line_before_anything_starts(command: str, tmp_path: Path) -> None:
+    config = write_config(tmp_path, extra='[profile.tps]\nseg = "x"\n')
+    done = run("--config", str(config), command, cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "profile 'tps': seg" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_conformance_statement_says_what_goes_to_whom_and_how(tmp_path: Path) -> None:
+    destination = (
+        '[[destination]]\nname = "tps"\nae_title = "TPS"\nhost = "10.1.2.3"\nport = 104\nprofile = "planning"\n'
+    )
+    config = write_config(tmp_path, extra=destination)
+    statement = run("--config", str(config), "conformance", cwd=tmp_path).stdout
+    assert "| tps | TPS | 10.1.2.3:104 | planning | c-find |" in statement
+    assert (
+        "| Label Map Segmentation Storage | 1.2.840.10008.5.1.4.1.1.66.7 | C-STORE, where a profile asks" in statement
+    )
+    assert "RT Structure Sets as Implicit VR Little Endian" in statement
+
+
+def test_echo_names_the_classes(tmp_path: Path) -> None:
+    from tests.deliver.scripted_peer import scripted_peer  # noqa: PLC0415 - heavy
+
+    with scripted_peer() as peer:
+        where = peer.destination
+        table = f'[[destination]]\nname = "tps"\nae_title = "SCRIPTED"\nhost = "127.0.0.1"\nport = {where.port}\n'
+        done = run("--config", str(write_config(tmp_path, extra=table)), "echo", "tps", cwd=tmp_path)
+    assert "Label Map Segmentation Storage" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a series, its labels and what they mean."""
+    from dicom_node.imaging.label_file import write_label_file  # noqa: PLC0415 - heavy
+    from tests.phantoms import PhantomSpec, build, write  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("labelled")
+    spec = PhantomSpec(slices=8)
+    write(spec, folder / "series")
+    phantom = build(spec)
+    write_label_file(folder / "labels.nii.gz", phantom.labels, phantom.geometry)
+    entries = (f'[[structure]]\nlabel = {label}\nname = "{name}"\n' for label, name in phantom.names.items())
+    (folder / "s.toml").write_text("".join(entries))
+    return folder
+
+
+def encode_labels(labelled: Path, folder: Path, *options: str) -> tuple[list[str], list[str]]:
+    """Names of the ROIs that ``encode`` wrote, and its notes."""
+    from pydicom import dcmread  # noqa: PLC0415 - heavy
+
+    places = [str(labelled / name) for name in ("series", "labels.nii.gz", "s.toml")]
+    files = [*places[:2], "--structures", places[2], "--output", str(folder / "out")]
+    done = run("encode", *files, *options, "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    (path,) = (path for path in document["files"] if path.endswith(".rtstruct.dcm"))
+    return [roi.ROIName for roi in dcmread(path).StructureSetROISequence], document["notes"]
+
+
+OUTLINES = "[profile.tps]\nexternal = true\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "is_outlined"),
+    [
+        ([], False),
+        (["--external"], True),
+        (["--profile", "tps"], True),
+        (["--profile", "tps", "--no-external"], False),
+    ],
+)
+def test_encode_outlines_the_body_where_that_was_asked_for(
+    options: list[str], is_outlined: bool, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "node.toml").write_text(OUTLINES)
+    names, _ = encode_labels(labelled, tmp_path, *options)
+    assert ("External" in names) == is_outlined
+
+
+def test_encode_says_when_smooth_contours_follow_pixel_edges_all_the_same(labelled: Path, tmp_path: Path) -> None:
+    _, notes = encode_labels(labelled, tmp_path, "--contours", "smooth", "--seg", "FRACTIONAL")
+    assert [note.split(":")[0] for note in notes] == [
+        "contours follow pixel edges",
+        "the fractional segmentation holds 0 and 1 alone",
+    ]
+    assert encode_labels(labelled, tmp_path)[1] == []

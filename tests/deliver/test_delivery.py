@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
 
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.delivery import DeliveryState, deliver_once
@@ -178,13 +178,26 @@ def test_a_lost_result_file_is_held_and_the_rest_delivered(
     deliveries: Deliveries, objects: list[Path], tmp_path: Path
 ) -> None:
     with scripted_peer() as peer:
-        plan(deliveries, "scripted", objects[:2])
-        gone = Delivery(CASE, "scripted", generate_uid(), "1.2.840.10008.5.1.4.1.1.2", str(tmp_path / "gone.dcm"))
-        deliveries.plan([gone])
+        gone = tmp_path / "gone.dcm"
+        shutil.copyfile(objects[2], gone)
+        plan(deliveries, "scripted", [*objects[:2], gone])
+        gone.unlink()
         state = attempt(peer, deliveries)
         assert state.outcome == "held"
         assert "gone.dcm" in state.reason
         assert len(peer.kept) == 2
+
+
+def test_what_a_new_plan_lacks_is_not_sent_any_more(deliveries: Deliveries, objects: list[Path]) -> None:
+    with scripted_peer() as peer:
+        plan(deliveries, "scripted", objects[:2])
+        peer.statuses = [0, 0xC000, 0]
+        assert attempt(peer, deliveries).outcome == "held"
+        deliveries.reset(CASE)
+        (new,) = plan(deliveries, "scripted", objects[2:3])
+        assert attempt(peer, deliveries).outcome == "confirmed"
+        assert peer.received[2:] == [new]
+    assert states(deliveries) == ["confirmed", "confirmed"]  # what had arrived stays on record
 
 
 def test_a_retry_that_a_person_asked_for_starts_over(deliveries: Deliveries, objects: list[Path]) -> None:

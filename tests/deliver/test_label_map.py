@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from dicom_node.deliver.delivery import deliver_once
-from dicom_node.deliver.echo import LABEL_MAP_SEGMENTATION, SEGMENTATION, echo
+from dicom_node.deliver.echo import echo
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.profiles import Profile
 from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.object_file import write_object
-from tests.deliver.scripted_peer import scripted_peer
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
+from tests.deliver.scripted_peer import CT, scripted_peer
 from tests.peers import CALLING_AE, NOBODY_LISTENS, destination, free_port
 from tests.results.sources import PROVENANCE, labels_of, phantom, volume_of
 
 CASE = "case"
+BOTH = (SEGMENTATION, LABEL_MAP_SEGMENTATION)
 
 
 @pytest.fixture
@@ -48,6 +50,44 @@ def test_the_peer_gets_the_one_it_accepts(
         assert len(peer.kept) == 1
     assert state.outcome == "confirmed"
     assert {row.sop_class_uid: row.state for row in planned.of_case(CASE)} == expected
+
+
+def states(deliveries: Deliveries) -> dict[str, str]:
+    return {row.sop_class_uid: row.state for row in deliveries.of_case(CASE)}
+
+
+def test_a_label_map_that_is_refused_though_its_class_is_accepted_is_replaced_once(planned: Deliveries) -> None:
+    with scripted_peer(sop_classes=BOTH) as peer:
+        peer.statuses = [0xA900, 0]
+        state = deliver_once(peer.destination, planned, CASE, 1000.0, calling_ae=CALLING_AE)
+        assert (state.outcome, state.retry_after_seconds) == ("retry", 0.0)
+        assert deliver_once(peer.destination, planned, CASE, 1001.0, calling_ae=CALLING_AE).outcome == "confirmed"
+        assert len(peer.received) == 2
+    assert states(planned) == {SEGMENTATION: "confirmed", LABEL_MAP_SEGMENTATION: "spared"}
+
+
+def test_a_peer_that_refuses_both_holds_the_case(planned: Deliveries) -> None:
+    with scripted_peer(sop_classes=BOTH) as peer:
+        peer.statuses = [0xC000]
+        for _ in range(2):
+            state = deliver_once(peer.destination, planned, CASE, 1000.0, calling_ae=CALLING_AE)
+        assert (state.outcome, len(peer.received)) == ("held", 2)
+
+
+def test_a_retry_asks_anew_which_segmentation_is_taken(planned: Deliveries) -> None:
+    with scripted_peer(sop_classes=(CT,)) as peer:
+        assert deliver_once(peer.destination, planned, CASE, 1000.0, calling_ae=CALLING_AE).outcome == "held"
+    planned.reset(CASE)
+    with scripted_peer(sop_classes=(LABEL_MAP_SEGMENTATION,)) as peer:
+        assert deliver_once(peer.destination, planned, CASE, 1001.0, calling_ae=CALLING_AE).outcome == "confirmed"
+    assert states(planned) == {SEGMENTATION: "spared", LABEL_MAP_SEGMENTATION: "confirmed"}
+
+
+def test_a_retry_leaves_what_was_spared_where_the_other_has_arrived(planned: Deliveries) -> None:
+    with scripted_peer(sop_classes=BOTH) as peer:
+        deliver_once(peer.destination, planned, CASE, 1000.0, calling_ae=CALLING_AE)
+    planned.reset(CASE)
+    assert states(planned) == {SEGMENTATION: "spared", LABEL_MAP_SEGMENTATION: "confirmed"}
 
 
 @NOBODY_LISTENS

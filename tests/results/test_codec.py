@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -156,6 +157,58 @@ def test_an_object_of_another_frame_of_reference_is_refused(tmp_path: Path) -> N
     for path in case.encode().files:
         with pytest.raises(InputRefused, match="different frames of reference"):
             decode(path, [tmp_path / "other"], tmp_path / "labels2.nii")
+
+
+def test_contours_of_no_frame_of_reference_are_refused(tmp_path: Path) -> None:
+    case = Case("axial", tmp_path)
+    dataset = dcmread(case.encode().files[1])
+    del dataset.FrameOfReferenceUID
+    dataset.save_as(tmp_path / "referred.dcm")
+    assert case.decode(tmp_path / "referred.dcm").any()
+    del dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
+    for roi in dataset.StructureSetROISequence:
+        del roi.ReferencedFrameOfReferenceUID
+    dataset.save_as(tmp_path / "none.dcm")
+    with pytest.raises(InputRefused, match="has no FrameOfReferenceUID"):
+        case.decode(tmp_path / "none.dcm")
+
+
+def test_the_frame_of_reference_of_the_rois_counts_where_no_other_is_named(tmp_path: Path) -> None:
+    case = Case("axial", tmp_path)
+    dataset = dcmread(case.encode().files[1])
+    del dataset.FrameOfReferenceUID, dataset.ReferencedFrameOfReferenceSequence
+    for roi in dataset.StructureSetROISequence:
+        roi.ReferencedFrameOfReferenceUID = "1.2.3"
+    dataset.save_as(tmp_path / "other.dcm")
+    with pytest.raises(InputRefused, match="different frames of reference"):
+        case.decode(tmp_path / "other.dcm")
+
+
+def test_voxels_beyond_the_series_are_counted_in_the_notes(tmp_path: Path) -> None:
+    case = Case("axial", tmp_path)
+    labels = case.phantom.labels
+    geometry = case.phantom.geometry
+    beyond = geometry.origins[-1] + np.arange(1, 6)[:, None] * np.diff(geometry.origins[-2:], axis=0)
+    longer = replace(geometry, origins=np.concatenate([geometry.origins, beyond]))
+    write_label_file(case.labels, np.concatenate([labels, labels[11:16]]), longer)
+    encoded = case.encode()
+    lost = {name: int((labels[11:16] == label).sum()) for label, name in case.phantom.names.items()}
+    assert [note.split(" lie")[0] for note in encoded.notes] == [
+        f"{number} voxel{'s' * (number > 1)} of {name}" for name, number in lost.items() if number
+    ]
+    assert all(note.endswith("outside the series and were left out") for note in encoded.notes if "voxels" in note)
+    assert np.array_equal(case.decode(encoded.files[0]), labels)
+
+
+def test_the_highest_label_leaves_room_for_the_outline(tmp_path: Path) -> None:
+    case = Case("axial", tmp_path)
+    labels = case.phantom.labels.astype(np.uint16)
+    labels[labels == 1] = 65535
+    write_label_file(case.labels, labels, case.phantom.geometry)
+    case.describe({65535 if label == 1 else label: name for label, name in case.phantom.names.items()})
+    _, rtstruct = case.encode(external=True).files
+    rois = {int(roi.ROINumber): roi.ROIName for roi in dcmread(rtstruct).StructureSetROISequence}
+    assert (rois[1], rois[65535]) == ("External", case.phantom.names[1])
 
 
 def test_decoding_an_image_is_refused(tmp_path: Path) -> None:

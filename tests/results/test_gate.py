@@ -257,7 +257,7 @@ RTSTRUCT_FAULTS: dict[str, tuple[Callable[[Dataset], None], str]] = {
     "a source's identity": (lambda d: setattr(d, "SOPInstanceUID", source()[0].sources[0].sop_instance_uid), "own"),
     "an ROI twice": (
         lambda d: d.StructureSetROISequence.append(d.StructureSetROISequence[0]),
-        "2 items in StructureSetROISequence",
+        "two ROIs have one ROINumber",
     ),
     "no observation": (lambda d: d.RTROIObservationsSequence.pop(0), "0 items in RTROIObservationsSequence"),
     "contours in two items": (lambda d: d.ROIContourSequence.append(Dataset(d.ROIContourSequence[0])), "2 items|twice"),
@@ -266,6 +266,14 @@ RTSTRUCT_FAULTS: dict[str, tuple[Callable[[Dataset], None], str]] = {
         "RTROIIdentificationCodeSequence is",
     ),
     "colours swapped": (lambda d: _swap(*d.ROIContourSequence[:2], "ROIDisplayColor"), "another colour"),
+    "a contour beside the image": (lambda d: _contours(d).append(_moved(_contours(d)[0], 500.0)), "leaves the image"),
+    "a contour of no area": (
+        lambda d: _contours(d).append(_moved(_contours(d)[0], 0.0, flat=True)),
+        "encloses nothing",
+    ),
+    "an open contour": (lambda d: setattr(_contours(d)[0], "ContourGeometricType", "OPEN_PLANAR"), "not CLOSED_PLANAR"),
+    "a wrong count": (lambda d: setattr(_contours(d)[0], "NumberOfContourPoints", 77), "says it has 77"),
+    "a number twice": (lambda d: setattr(_contours(d)[1], "ContourNumber", 1), "one ContourNumber"),
     "a target volume": (lambda d: setattr(d.RTROIObservationsSequence[0], "RTROIInterpretedType", "PTV"), "not ORGAN"),
 }
 SEG_FAULTS: dict[str, tuple[Callable[[Dataset], None], str]] = {
@@ -296,6 +304,21 @@ def test_an_rtstruct_that_says_something_else_is_caught(fault: str) -> None:
 def test_a_seg_that_says_something_else_is_caught(fault: str) -> None:
     damage, reason = SEG_FAULTS[fault]
     refused(seg(damage), reason)
+
+
+def _contours(dataset: Dataset) -> list[Dataset]:
+    return dataset.ROIContourSequence[0].ContourSequence
+
+
+def _moved(contour: Dataset, mm: float, *, flat: bool = False) -> Dataset:
+    """A further contour like one that is there, moved along x; or with all its points on one line."""
+    points = np.array(contour.ContourData, dtype=float).reshape(-1, 3) + np.array([mm, 0.0, 0.0])
+    if flat:
+        points[:, 1] = points[0, 1]
+    further = Dataset(contour)
+    further.ContourData = [f"{value:.3f}" for value in points.ravel()]
+    further.ContourNumber = 999
+    return further
 
 
 def _measures(dataset: Dataset) -> Dataset:

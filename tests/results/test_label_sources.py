@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -100,6 +101,28 @@ def test_every_layer_of_a_slicer_segmentation_is_read(tmp_path: Path) -> None:
     )
     assert np.array_equal(again.mask(1), BALL)
     assert np.array_equal(again.mask(2), INNER)
+
+
+def test_what_lies_beyond_the_series_is_said(tmp_path: Path) -> None:
+    cropped = replace(GEOMETRY, origins=GEOMETRY.origins[:6].copy())
+    mask_file(tmp_path / "map.nii.gz", 1 * BALL + 1 * INNER)
+    mask_file(tmp_path / "ball.nii.gz", BALL)
+    corner = np.zeros(GEOMETRY.shape)
+    corner[5:7, 0, 0] = 1
+    probability_file(tmp_path / "p.nii.gz", corner)
+    path = table(
+        tmp_path,
+        'label = 2\nname = "Liver"',
+        'label = 5\nname = "Spleen"\nmask = "ball.nii.gz"',
+        'label = 6\nname = "Heart"\nprobability = "p.nii.gz"',
+    )
+    notes = gather_labels(cropped, tmp_path / "map.nii.gz", load_structure_table(path)).notes
+    assert notes == (
+        "labels without a [[structure]] were left out: 1",
+        f"{2 * INNER[0].sum()} voxels of Liver lie outside the series and were left out",
+        f"{2 * BALL[0].sum()} voxels of Spleen lie outside the series and were left out",
+        "1 voxel of Heart lies outside the series and was left out",
+    )
 
 
 def test_structures_without_a_file_need_a_label_map(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import SourceSlice, Volume
 from dicom_node.results.dicom_seg import encode_seg
-from dicom_node.results.object_file import read_object, to_bytes, write_object
+from dicom_node.results.object_file import read_object, refusing_damage, to_bytes, write_object
 from tests.results.sources import PROVENANCE, labels_of, phantom, volume_of, with_header
 
 
@@ -128,3 +129,19 @@ def test_encoding_and_writing_take_less_memory_than_the_labels(tmp_path: Path) -
     tracemalloc.stop()
     assert (tmp_path / "object.dcm").stat().st_size > 2 * labels.labels.nbytes
     assert peak < labels.labels.nbytes
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("a"), KeyError("a"), IndexError("a"), ValueError("a"), TypeError("a"), struct.error("a")]
+)
+def test_what_damaged_objects_raise_is_a_refusal(error: Exception) -> None:
+    with (
+        pytest.raises(InputRefused, match="the segmentation is damaged or incomplete"),
+        refusing_damage("segmentation"),
+    ):
+        raise error
+
+
+def test_refusals_within_keep_their_words() -> None:
+    with pytest.raises(InputRefused, match=r"^no such slice$"), refusing_damage("segmentation"):
+        raise InputRefused("no such slice")

@@ -224,4 +224,4 @@ def test_contours_longer_than_64_kilobytes_are_written_and_read() -> None:
 def test_structures_and_sides_are_read_back(axial: Dataset) -> None:
     decoded = decode_rtstruct(axial, phantom("axial").geometry)
     assert decoded.label_volume.structures == labels_of(phantom("axial")).structures
-    assert (decoded.lateralities[1], decoded.lateralities[2], decoded.lateralities[5]) == (None, "Right", "Left")
+    assert (decoded.lateralities[1], decoded.lateralities[2], decoded.lateralities[5]) == (None, "24028007", "7771000")

@@ -11,8 +11,10 @@ from pydicom.uid import RTStructureSetStorage
 
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import Geometry
-from dicom_node.results.object_file import read_object
+from dicom_node.results.object_file import read_object, to_bytes
+from dicom_node.results.rtstruct import encode_rtstruct
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
+from tests.results.sources import PROVENANCE, labels_of, phantom, volume_of
 
 GRID = Geometry(
     origins=np.array([[0.0, 0.0, 3.0 * k] for k in range(4)]),
@@ -118,6 +120,69 @@ def test_a_structure_set_without_contours_is_refused() -> None:
     dataset = structure_set()
     with pytest.raises(InputRefused, match="lacks StructureSetROISequence, ROIContourSequence"):
         decode_rtstruct(dataset, GRID)
+
+
+def test_contours_of_two_points_have_no_inside() -> None:
+    line = square(0.5, 9.5, 3.0)
+    line.ContourData = line.ContourData[:6]
+    decoded = decode_rtstruct(structure_set([line, square(0.5, 3.5, 0.0)], [line]), GRID)
+    assert [(mask.label, mask.k) for mask in decoded.masks()] == [(1, 0)]
+
+
+def without(dataset: Dataset, sequence: str, keyword: str) -> Dataset:
+    del dataset[sequence][0][keyword]
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("sequence", "keyword", "reason"),
+    [
+        ("StructureSetROISequence", "ROINumber", "an ROI has no ROINumber"),
+        ("ROIContourSequence", "ReferencedROINumber", "contours have no ReferencedROINumber"),
+    ],
+)
+def test_rois_without_a_number_are_refused(sequence: str, keyword: str, reason: str) -> None:
+    with pytest.raises(InputRefused, match=reason):
+        decode_rtstruct(without(structure_set([square(0.5, 3.5, 0.0)]), sequence, keyword), GRID)
+
+
+def test_two_rois_of_one_number_are_refused() -> None:
+    with pytest.raises(InputRefused, match="two ROIs have one ROINumber"):
+        decode_rtstruct(structure_set([square(0.5, 3.5, 0.0)], [], numbers=(4, 4)), GRID)
+
+
+def test_observations_without_an_roi_are_passed_over() -> None:
+    dataset = structure_set([square(0.5, 3.5, 0.0)])
+    dataset.RTROIObservationsSequence = [Dataset()]
+    assert decode_rtstruct(dataset, GRID).label_volume.labels.any()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR IS")
+def test_colors_that_are_no_numbers_are_refused() -> None:
+    dataset = structure_set([square(0.5, 3.5, 0.0)])
+    tag = Tag("ROIDisplayColor")
+    dataset.ROIContourSequence[0][tag] = RawDataElement(tag, "IS", 6, b"r\\g\\b ", 0, True, True)
+    with pytest.raises(InputRefused, match="the RT Structure Set is damaged"):
+        decode_rtstruct(dataset, GRID)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR IS")
+def test_damage_that_reading_the_masks_finds_is_refused() -> None:
+    dataset = structure_set([square(0.5, 3.5, 0.0)])
+    image, tag = Dataset(), Tag("ReferencedFrameNumber")
+    image[tag] = RawDataElement(tag, "IS", 2, b"x ", 0, True, True)
+    dataset.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [image]
+    decoded = decode_rtstruct(dataset, GRID)
+    with pytest.raises(InputRefused, match="the RT Structure Set is damaged"):
+        list(decoded.masks())
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.8, 0.95])
+def test_a_file_that_is_cut_off_is_refused(part: float) -> None:
+    whole = to_bytes(encode_rtstruct(volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE))
+    end = int(part * whole.index(b"\x06\x30\x80\x00"))  # within ROIContourSequence or before
+    with pytest.raises(InputRefused):
+        list(decode_rtstruct(read_object(whole[:end]), phantom("axial").geometry).masks())
 
 
 def test_another_kind_of_object_is_refused() -> None:

@@ -8,6 +8,8 @@ from dicom_node.anatomy import load_anatomy
 from dicom_node.errors import SettingsError, UsageError
 from dicom_node.results.structure_table import StructureFile, StructureTable, load_structure_table
 
+OWN_CODE = 'type = { value = "40388003", meaning = "Implant" }\n'
+
 
 def load(text: str, folder: Path) -> StructureTable:
     (folder / "S.toml").write_text(text, encoding="utf-8")
@@ -112,6 +114,20 @@ def test_a_structure_with_its_own_code_may_have_a_file(tmp_path: Path) -> None:
             "'Liver' is there twice",
         ),
         ('[[structure]]\nlabel = 1\nname = "Liver"\n[algorithm]\ntype = "MAGIC"\n', "got 'MAGIC'"),
+        (f'[[structure]]\nlabel = 1\nname = "a\\\\nb"\n{OWN_CODE}', "name holds ASCII characters"),
+        (f'[[structure]]\nlabel = 1\nname = "{"n" * 65}"\n{OWN_CODE}', "name is a text of 1 to 64"),
+        ('[[structure]]\nlabel = 1\nname = "A"\ntype = "Liver"\n', "'A': type is a code"),
+        (f'[[structure]]\nlabel = 1\nname = "A"\n{OWN_CODE}interpreted_type = "organ"\n', "interpreted_type is one of"),
+        (
+            (
+                '[[structure]]\nlabel = 1\nname = "External"\n[[structure]]\nlabel = 2\nname = "Skin"\n'
+                f'{OWN_CODE}interpreted_type = "EXTERNAL"\n'
+            ),
+            "one body outline .* got External, Skin",
+        ),
+        ("structure = 5\n", r"expected \[\[structure\]\] tables"),
+        ("structure = [5]\n", r"no \[\[structure\]\]"),
+        ("algorithm = 5\n", r"at most one \[algorithm\]"),
     ],
 )
 def test_mistakes_are_named(text: str, reason: str, tmp_path: Path) -> None:
@@ -122,3 +138,16 @@ def test_mistakes_are_named(text: str, reason: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         load_structure_table(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("key", ["name", "version"])
+@pytest.mark.parametrize("value", ['"a\\\\b"', '"a\\nb"', '"Nétz"', '" a"', f'"{"n" * 65}"', "true", "[1]"])
+def test_unfit_names_of_algorithms_are_refused(key: str, value: str, tmp_path: Path) -> None:
+    text = f'[[structure]]\nlabel = 1\nname = "Liver"\n[algorithm]\n{key} = {value}\n'
+    with pytest.raises(SettingsError, match=rf"\[algorithm\] {key} (is a text of 0 to 64|holds ASCII characters)"):
+        load(text, tmp_path)
+
+
+def test_a_version_may_be_a_number(tmp_path: Path) -> None:
+    text = '[[structure]]\nlabel = 1\nname = "Liver"\n[algorithm]\nversion = 2.0\n'
+    assert load(text, tmp_path).version == "2.0"

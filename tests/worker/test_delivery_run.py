@@ -13,7 +13,7 @@ from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
-from dicom_node.ledger.deliveries import Deliveries, Delivery
+from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
 from dicom_node.settings import Settings, parse_settings
 from dicom_node.worker.delivery_run import DeliveryRun, sender_destination
 from tests.ledger.test_cases import CASE
@@ -51,9 +51,10 @@ class Bench:
         self.engine = RecordingEngine()
         engine = cast(Engine, self.engine)
         self.run = DeliveryRun(engine, self.cases, self.deliveries, settings, lambda: 2000.0)
-        self.cases.open(CASE)
 
     def begin(self, home: Path, *destinations: str) -> None:
+        """Open a case for destinations and plan its one result for each of them."""
+        self.cases.open(replace(CASE, destinations=list(destinations)))
         result = home / "result.dcm"
         result.write_bytes(b"")
         plan = [
@@ -90,6 +91,25 @@ def test_a_destination_that_no_longer_exists_holds_the_case(bench: Bench, tmp_pa
     assert 'no longer name a destination "gone"' in str(held.reason)
 
 
+def test_a_case_without_a_result_for_a_destination_runs_again_and_is_held_in_the_end(bench: Bench) -> None:
+    bench.cases.open(replace(CASE, destinations=["pacs", "tps"]))
+    planned = [Delivery(CASE.case_id, "pacs", "1.2.3.9", "1.2.840.10008.5.1.4.1.1.66.4", "result.dcm")]
+    for attempt, state in ((1, "waiting"), (2, "waiting"), (3, "held")):
+        bench.run.begin(CASE.case_id, attempt, planned)
+        case = bench.cases.get(CASE.case_id)
+        assert (case.state, "no results for tps" in str(case.reason)) == (state, True)
+    assert (bench.engine.enqueued, bench.deliveries.of_case(CASE.case_id)) == ([], ())
+
+
+def test_a_destination_that_no_object_could_be_made_for_holds_the_case_with_the_reason(bench: Bench) -> None:
+    bench.cases.open(replace(CASE, destinations=["pacs"]))
+    refused = Delivery(CASE.case_id, "pacs", NO_OBJECT, "", "", state="refused", message="tilted")
+    bench.run.begin(CASE.case_id, 1, [refused])
+    bench.run.run(CASE.case_id, 1, "pacs", 1)
+    held = bench.cases.get(CASE.case_id)
+    assert (held.state, held.reason) == ("held", "not delivered: pacs: tilted")
+
+
 def test_the_case_waits_for_its_slowest_destination(bench: Bench, tmp_path: Path) -> None:
     bench.begin(tmp_path, "gone", "pacs")
     bench.run.run(CASE.case_id, 1, "gone", 1)
@@ -106,7 +126,7 @@ def test_a_superseded_case_is_not_delivered(bench: Bench, tmp_path: Path) -> Non
 
 
 def test_a_plan_of_an_older_attempt_is_not_carried_out(bench: Bench, tmp_path: Path) -> None:
-    bench.cases.next_attempt(CASE.case_id, 1500.0, "first failed")
+    bench.cases.open(replace(CASE, attempt=2))
     bench.begin(tmp_path, "pacs")
     assert bench.engine.enqueued == []
     assert bench.cases.get(CASE.case_id).state == "waiting"

@@ -1,0 +1,67 @@
+"""The steps of a case for several destinations: what one of them cannot get keeps nothing from the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dicom_node.errors import InputRefused, ResultOutdated
+from dicom_node.imaging.volume import Volume
+from dicom_node.profiles import Profile
+from dicom_node.results.delineation import Delineation, delineate
+from dicom_node.segment.inference_process import InferenceProcess
+from dicom_node.workflow import CaseFiles, CaseWork
+from tests.results.sources import labels_of, phantom, volume_of
+
+CONTOURS, WHOLE = Profile(results=("RTSTRUCT",), external=False), Profile(external=False)
+
+
+class PhantomWork(CaseWork):
+    """Work on a case whose volume and labels are a tilted phantom's: no contours are made of it."""
+
+    def _volume(self) -> Volume:
+        return volume_of(phantom("tilted"))
+
+    def _delineation(self, outline: npt.NDArray[np.uint8] | None) -> Delineation:
+        return delineate(self._volume(), labels_of(phantom("tilted")), outline)
+
+
+def work(folder: Path, *profiles: Profile, facts: dict[str, Any] | None = None) -> CaseWork:
+    inference = cast(InferenceProcess, None)
+    return PhantomWork("case", "torso", 1.7e9, (), CaseFiles(folder), inference, 1.0, profiles, facts or {})
+
+
+def test_a_profile_that_cannot_be_served_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+    facts = work(tmp_path, CONTOURS, WHOLE).encode()
+    assert [(result["kind"], result["profile"]) for result in facts["results"]] == [("SEG", WHOLE.identity)]
+    assert list(facts["refused"]) == [CONTOURS.identity]
+    assert "tilted" in facts["refused"][CONTOURS.identity]
+    assert work(tmp_path, CONTOURS, WHOLE, facts=facts).verify()["verified"] == {"SEG": 1.0}
+
+
+@pytest.mark.parametrize("profiles", [(CONTOURS,), (CONTOURS, Profile(structures=("Patella",), external=False))])
+def test_what_cannot_be_made_for_anyone_is_refused(profiles: tuple[Profile, ...], tmp_path: Path) -> None:
+    with pytest.raises(InputRefused):
+        work(tmp_path, *profiles).encode()
+
+
+def test_encoding_again_takes_back_what_was_verified_before(tmp_path: Path) -> None:
+    facts = {"verified": {"SEG": 1.0}} | work(tmp_path, WHOLE).encode()
+    assert not facts["verified"]
+
+
+def test_results_of_an_earlier_version_are_made_anew(tmp_path: Path) -> None:
+    facts = work(tmp_path, WHOLE).encode()
+    for lacking in ("profile", "made_by"):
+        results = [{key: value for key, value in item.items() if key != lacking} for item in facts["results"]]
+        with pytest.raises(ResultOutdated):
+            work(tmp_path, WHOLE, facts={**facts, "results": results}).verify()
+    facts.pop("outline_sha256")
+    with pytest.raises(ResultOutdated) as caught:
+        replace(work(tmp_path, WHOLE), facts=facts).verify()
+    assert caught.value.retryable
