@@ -16,6 +16,8 @@ from tests.matrix.written import EMPTY, Written
 from tests.phantoms.shapes import shapes_parts, shapes_scale
 from tests.phantoms.spec import CENTRE_MM
 
+pytestmark = pytest.mark.slow  # the 90 series together
+
 ASYMMETRIC = "Liver"
 """The L: no mirror or turn of it is itself."""
 EDGE_MM = 1e-3
