@@ -25,8 +25,6 @@ Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Probabilities = npt.NDArray[np.float32]
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
-LABEL_SUFFIXES = (".nii", ".nii.gz", ".nrrd")
-"""How the names of files end that are read and written here."""
 GRID_TOLERANCE = 0.05
 """How far, in voxels, a file's voxel centre may lie off the series' and still be the same voxel."""
 PROBABILITY_TOLERANCE = 1e-4

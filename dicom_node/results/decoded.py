@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -76,25 +76,27 @@ class DecodedObject:
         for mask in self.masks():
             if mask.mask.any():
                 gathered[mask.label].append(mask)
-        dtype = np.uint16 if max(self.structures, default=0) > 255 else np.uint8
-        layers = [(np.zeros(self.geometry.shape, dtype=dtype), set[int]())]
-        for label in self.structures:
-            for labels, held in layers:  # noqa: B007 - the last one is used where none is free
-                if not any(labels[mask.k, mask.rows, mask.columns][mask.mask].any() for mask in gathered[label]):
-                    break
-            else:
-                labels, held = np.zeros(self.geometry.shape, dtype=dtype), set()
-                layers.append((labels, held))
-            held.add(label)
-            for mask in gathered[label]:
-                labels[mask.k, mask.rows, mask.columns][mask.mask] = label
-        volumes = [
-            LabelVolume(
-                labels, self.geometry, {label: self.structures[label] for label in self.structures if label in held}
-            )
-            for labels, held in layers
-        ]
-        return LabelVolume(volumes[0].labels, self.geometry, volumes[0].structures, overlays=tuple(volumes[1:]))
+        layers = [self._new_layer()]
+        for label, structure in self.structures.items():
+            masks = gathered[label]
+            layer = next((layer for layer in layers if _is_free(layer, masks)), None)
+            if layer is None:
+                layer = self._new_layer()
+                layers.append(layer)
+            layer.structures[label] = structure
+            for mask in masks:
+                layer.labels[mask.k, mask.rows, mask.columns][mask.mask] = label
+        return replace(layers[0], overlays=tuple(layers[1:]))
+
+    def _new_layer(self) -> LabelVolume:
+        shape, is_wide = self.geometry.shape, max(self.structures, default=0) > 255
+        labels = np.zeros(shape, dtype=np.uint16) if is_wide else np.zeros(shape, dtype=np.uint8)
+        return LabelVolume(labels, self.geometry, {})
+
+
+def _is_free(layer: LabelVolume, masks: Iterable[DecodedMask]) -> bool:
+    """Whether no voxel of some masks is taken in a layer."""
+    return not any(layer.labels[mask.k, mask.rows, mask.columns][mask.mask].any() for mask in masks)
 
 
 def require_attributes(dataset: Dataset, keywords: Iterable[str]) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID, SegmentationStorage
 
 from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
@@ -19,8 +18,8 @@ from dicom_node.results.coding import coded_laterality, srgb, structure_of
 from dicom_node.results.decoded import DecodedMask, DecodedObject, Mask, Reference, require_attributes
 from dicom_node.results.identity import MANUFACTURER
 from dicom_node.results.object_file import refusing_damage
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
-LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _TYPE = "SegmentedPropertyTypeCodeSequence"
 _KIND = "segmentation"
 _SPACING_TOLERANCE = 1e-3
@@ -50,7 +49,7 @@ def decode_seg(dataset: Dataset, geometry: Geometry) -> DecodedObject:
         InputRefused: It is no Segmentation, is damaged, or lacks what its masks are read from. Reading the masks raises
             it where pixel data cannot be decoded, or frames do not lie on the planes and pixels of the series.
     """
-    if dataset.get("SOPClassUID") not in (SegmentationStorage, LABEL_MAP_SEGMENTATION_STORAGE):
+    if dataset.get("SOPClassUID") not in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
         raise InputRefused(f"expected a DICOM Segmentation, got SOP class {dataset.get('SOPClassUID', 'none')}")
     with refusing_damage(_KIND):
         require_attributes(dataset, _NEEDED)
