@@ -80,6 +80,9 @@ def segmentation_header(
     dataset.file_meta = made.file_meta
     correct_ambiguous_vr(dataset, is_little_endian=True)
     dataset.Rows, dataset.Columns = volume.geometry.rows, volume.geometry.columns
+    if len(pixels) == 1:  # highdicom says 1 mm there, and readers make the volume's thickness of it
+        measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.SpacingBetweenSlices = _decimals([volume.geometry.slice_thickness])[0]
     del dataset.PixelData
     return dataset
 

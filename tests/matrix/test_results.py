@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.results.verification import verify_rtstruct, verify_seg
 from tests.matrix import agreement, even_odd, seg_frames, source_planes
 from tests.matrix.agreement import Reading, dice, worst
 from tests.matrix.even_odd import read_structures
 from tests.matrix.seg_frames import read_segments
-from tests.matrix.written import EMPTY, Written
+from tests.matrix.written import EMPTY, PROFILE, Written
 from tests.phantoms.shapes import shapes_parts, shapes_scale
 from tests.phantoms.spec import CENTRE_MM
 
@@ -32,6 +33,11 @@ def segments(written: Written) -> dict[str, Reading]:
 @pytest.fixture(scope="module")
 def rois(written: Written) -> dict[str, Reading]:
     return read_structures(written.rtstruct, written.planes)
+
+
+def test_the_gate_lets_both_out(written: Written) -> None:
+    assert verify_seg(written.seg, written.labels, written.volume, PROFILE).least_dice == 1.0
+    assert verify_rtstruct(written.rtstruct, written.labels, written.volume, PROFILE).least_dice == 1.0
 
 
 def test_seg_has_every_voxel_of_every_structure(written: Written, segments: dict[str, Reading]) -> None:

@@ -35,6 +35,7 @@ class Written:
         case: Which.
         phantom: Its truth.
         volume: The series as the node reads it.
+        labels: What was written.
         series: Folder of the source files.
         seg: Our SEG.
         rtstruct: Our RTSTRUCT.
@@ -43,6 +44,7 @@ class Written:
     case: Case
     phantom: Phantom
     volume: Volume
+    labels: LabelVolume
     series: Path
     seg: Path
     rtstruct: Path
@@ -74,7 +76,7 @@ def write_case(case: Case, folder: Path) -> Written:
     seg, rtstruct = folder / "result.seg.dcm", folder / "result.rtstruct.dcm"
     write_object(seg, encode_seg(volume, labels, provenance))
     write_object(rtstruct, encode_rtstruct(volume, labels, provenance, PROFILE))
-    return Written(case, phantom, volume, folder / "series", seg, rtstruct)
+    return Written(case, phantom, volume, labels, folder / "series", seg, rtstruct)
 
 
 def _structures(names: Mapping[int, str]) -> dict[int, Structure]:

@@ -20,7 +20,9 @@ from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import derived_uid
 from dicom_node.results.object_file import read_object, to_bytes, write_object
 from dicom_node.results.seg_decoding import decode_seg
+from dicom_node.results.verification import verify_seg
 from tests.judges import dciodvfy
+from tests.phantoms import PhantomSpec, build
 from tests.results.sources import EVERY, PROVENANCE, REGULAR, labels_of, phantom, volume_of
 
 KINDS = ["BINARY", "LABELMAP", "FRACTIONAL"]
@@ -340,3 +342,11 @@ def test_more_frames_than_one_value_holds_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr("dicom_node.results.dicom_seg.MOST_PIXEL_BYTES", 10_000)
     with pytest.raises(InputRefused, match="one DICOM value holds 4 GiB"):
         encode_seg(volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE)
+
+
+def test_a_single_slice_is_as_thick_as_its_source_says() -> None:
+    source = build(PhantomSpec(slices=1, slice_spacing=4.0))
+    dataset = encode_seg(volume_of(source), labels_of(source), PROVENANCE)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert (float(measures.SliceThickness), float(measures.SpacingBetweenSlices)) == (4.0, 4.0)
+    assert verify_seg(to_bytes(dataset), labels_of(source), volume_of(source)).least_dice == 1.0
