@@ -18,6 +18,7 @@ from uuid import uuid4
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.service_class import StorageServiceClass
@@ -71,6 +72,8 @@ STALLED_SECONDS = 120.0
 IDLE_SECONDS = 900.0
 """An association without any traffic for this long is aborted; scanners keep theirs open while they scan."""
 _SETTLE_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+"""How long the answer to the last C-STORE may take to leave before a stop aborts its association."""
 _COMMENT_CHARACTERS = 64  # ErrorComment is LO
 
 
@@ -161,6 +164,7 @@ class Listener:
         with self._stored:
             self._stored.wait_for(lambda: self._storing == 0)
         for association in self._server.active_associations:
+            _let_answer(association)
             association.abort()
         self._associations.settle()
         self._server = None
@@ -297,6 +301,18 @@ def _log_limit(event: evt.Event) -> None:
     """Log what pynetdicom rejects by itself: one association more than the limit allows."""
     answer = cast(A_ASSOCIATE, event.assoc.acceptor.primitive)
     log.warning("association rejected", reason=answer.reason_str, address=event.assoc.requestor.address)
+
+
+def _let_answer(association: Association) -> None:
+    """Wait, at most ANSWER_SECONDS, until what was stored has been answered: its sender need not send it again.
+
+    pynetdicom hands an answer over only after the handler has returned, and its own thread sends it.
+    """
+    deadline = time.monotonic() + ANSWER_SECONDS
+    time.sleep(0.1)
+    while not association.dul.to_provider_queue.empty() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
 
 
 def _tune_connection(event: evt.Event) -> None:
