@@ -128,7 +128,7 @@ def encode(
     output: OutputOption,
     labels: Annotated[
         Path | None,
-        typer.Argument(metavar="LABELS", help="Label map (NIfTI or NRRD); none where S.toml names a file a structure."),
+        typer.Argument(metavar="LABELS", help="Label map (NIfTI, NRRD), or folder of the files that S.toml names."),
     ] = None,
     profile: ProfileOption = "default",
     contours: Annotated[

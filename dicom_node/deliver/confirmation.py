@@ -46,7 +46,11 @@ def confirm(destination: DestinationTable, references: Sequence[Reference], call
     with open_association(destination, contexts, calling_ae) as association:
         if STUDY_ROOT_FIND not in accepted_syntaxes(association):
             return None
-        return {reference.sop_instance_uid: _is_there(association, reference) for reference in references}
+        # asked again where it is not listed: pynetdicom's reactor now and then takes an answer from the query's hands
+        return {
+            reference.sop_instance_uid: _is_there(association, reference) or _is_there(association, reference)
+            for reference in references
+        }
 
 
 def _is_there(association: Association, reference: Reference) -> bool:
