@@ -44,7 +44,15 @@ def test_any_polygon_is_filled_as_the_plain_rule_says(points: list[tuple[float, 
     corners = np.array(points)
     filled = fill(corners, SIZE)
     for j, i in np.ndindex(SIZE):
-        assert filled[j, i] == _odd_crossings(corners, j, i), (j, i)
+        if _distance_to_border(corners, j, i) > 1e-6:  # on the border itself rounding decides, and neither is wrong
+            assert filled[j, i] == _odd_crossings(corners, j, i), (j, i)
+
+
+def _distance_to_border(corners: np.ndarray, j: int, i: int) -> float:
+    start, along = corners, np.roll(corners, -1, axis=0) - corners
+    to_point = np.array([j, i]) - start
+    share = (to_point * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12)
+    return float(np.linalg.norm(to_point - np.clip(share, 0, 1)[:, None] * along, axis=1).min())
 
 
 def _odd_crossings(corners: np.ndarray, j: int, i: int) -> bool:
