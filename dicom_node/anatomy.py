@@ -75,7 +75,7 @@ def load_anatomy() -> dict[str, Structure]:
     Raises:
         SettingsError: The file in the package is damaged.
     """
-    return {entry["name"]: parse_structure(entry, origin="anatomy.toml") for entry in _document()["structure"]}
+    return {entry["name"]: parse_structure(entry, origin="anatomy.toml") for entry in anatomy_document()["structure"]}
 
 
 def parse_structure(entry: dict[str, Any], *, origin: str) -> Structure:
@@ -173,7 +173,8 @@ def _interpreted_type(value: Any) -> str:
 
 
 @cache
-def _document() -> dict[str, Any]:
+def anatomy_document() -> dict[str, Any]:
+    """anatomy.toml as it is written: structures, and the packaged profiles."""
     return tomllib.loads((files("dicom_node") / "anatomy.toml").read_text(encoding="utf-8"))
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dicom_node.anatomy import Structure, load_anatomy
+from dicom_node.anatomy import Structure, anatomy_document, load_anatomy
 from dicom_node.errors import SettingsError
 from dicom_node.settings import Settings
 
@@ -94,8 +92,7 @@ def packaged_profiles() -> dict[str, Profile]:
     Raises:
         SettingsError: The file in the package is damaged.
     """
-    document = tomllib.loads((files("dicom_node") / "anatomy.toml").read_text(encoding="utf-8"))
-    return {name: parse_profile(table, name) for name, table in document["profile"].items()}
+    return {name: parse_profile(table, name) for name, table in anatomy_document()["profile"].items()}
 
 
 def load_profiles(tables: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Profile]:

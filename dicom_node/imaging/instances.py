@@ -21,13 +21,12 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
     ParametricMapStorage,
     RTDoseStorage,
-    SegmentationStorage,
 )
 
 from dicom_node.errors import InputRefused
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
-LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
-RESULT_CLASSES = {SegmentationStorage, LABEL_MAP_SEGMENTATION_STORAGE, ParametricMapStorage, RTDoseStorage}
+RESULT_CLASSES = {SEGMENTATION, LABEL_MAP_SEGMENTATION, ParametricMapStorage, RTDoseStorage}
 """Objects with pixels that are computed from images, not acquired."""
 
 MAX_INFLATED_BYTES = 2**30

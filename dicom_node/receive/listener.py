@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -163,8 +163,8 @@ class Listener:
         self._stopping.set()
         with self._stored:
             self._stored.wait_for(lambda: self._storing == 0)
+        _let_answer(self._server.active_associations)
         for association in self._server.active_associations:
-            _let_answer(association)
             association.abort()
         self._associations.settle()
         self._server = None
@@ -303,14 +303,16 @@ def _log_limit(event: evt.Event) -> None:
     log.warning("association rejected", reason=answer.reason_str, address=event.assoc.requestor.address)
 
 
-def _let_answer(association: Association) -> None:
+def _let_answer(associations: Sequence[Association]) -> None:
     """Wait, at most ANSWER_SECONDS, until what was stored has been answered: its sender need not send it again.
 
     pynetdicom hands an answer over only after the handler has returned, and its own thread sends it.
     """
+    if not associations:
+        return
     deadline = time.monotonic() + ANSWER_SECONDS
     time.sleep(0.1)
-    while not association.dul.to_provider_queue.empty() and time.monotonic() < deadline:
+    while time.monotonic() < deadline and not all(one.dul.to_provider_queue.empty() for one in associations):
         time.sleep(0.02)
     time.sleep(0.1)
 

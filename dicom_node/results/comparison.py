@@ -89,7 +89,7 @@ class _Gathered:
         self._sums: dict[int, FloatArray] = {}
 
     def add(self, mask: DecodedMask) -> None:
-        """Count a mask; the same voxel counts each time it comes."""
+        """Count a mask; of one structure and slice it comes once."""
         geometry = self._geometry
         counts = self._counts.setdefault(mask.label, np.zeros(geometry.shape[0], dtype=np.int64))
         sums = self._sums.setdefault(mask.label, np.zeros(3))

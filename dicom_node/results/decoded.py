@@ -99,6 +99,15 @@ def _is_free(layer: LabelVolume, masks: Iterable[DecodedMask]) -> bool:
     return not any(layer.labels[mask.k, mask.rows, mask.columns][mask.mask].any() for mask in masks)
 
 
+def references_of(items: Iterable[Dataset]) -> tuple[Reference, ...]:
+    """The images that items of an image reference sequence (PS3.3 Table 10-3) name."""
+    return tuple(
+        (str(item.get("ReferencedSOPInstanceUID", "")), int(number) if number else None)
+        for item in items
+        for number in [item.get("ReferencedFrameNumber")]
+    )
+
+
 def require_attributes(dataset: Dataset, keywords: Iterable[str]) -> None:
     """Check that attributes are there before they are read.
 

@@ -18,6 +18,11 @@ from dicom_node.errors import InputRefused
 
 Encoded = Path | bytes
 """A DICOM file: where it lies, or its bytes."""
+_DAMAGE = (
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
+    struct.error, TypeError, ValueError,
+)  # fmt: skip
+"""What pydicom and numpy raise on attributes that are missing, cut off or of another kind."""
 
 
 def to_bytes(dataset: Dataset) -> bytes:
@@ -65,25 +70,18 @@ def read_object(encoded: Encoded) -> FileDataset:
 
 @contextmanager
 def refusing_damage(kind: str) -> Iterator[None]:
-    """Refuse a damaged object: what pydicom and numpy raise on attributes that are missing, cut off or of another kind.
+    """Refuse an object that turns out to be damaged while it is read.
 
     Args:
         kind: What the message calls the object.
 
     Raises:
-        InputRefused: Something of the kind was raised.
+        InputRefused: Reading it failed in a way that damage explains.
     """
     try:
         yield
-    except (
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise InputRefused(f"the {kind} is damaged or incomplete and cannot be read: {error}") from error
-    except (BytesLengthException, OSError, struct.error) as error:
-        raise InputRefused(f"the {kind} is damaged or incomplete and cannot be read: {error}") from error
+    except _DAMAGE as error:
+        # what the exception says may quote a value of the data set
+        raise InputRefused(
+            f"the {kind} is damaged or incomplete and cannot be read ({type(error).__name__})"
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -91,13 +91,9 @@ def examine(label_volume: LabelVolume) -> tuple[Finding, ...]:
 
 def _measure(layer: LabelVolume) -> Iterator[_Shape]:
     """The shapes of one layer, each measured within its bounding box."""
-    if not layer.structures:
-        return
-    boxes = ndimage.find_objects(layer.labels, max_label=max(layer.structures))
-    for label, structure in layer.structures.items():
-        box = boxes[label - 1]
-        if box is None:
-            continue
+    boxes = replace(layer, overlays=()).bounding_boxes()
+    for label, box in boxes.items():
+        structure = layer.structures[label]
         mask = layer.labels[box] == label
         ml, centroid = _volume_and_centroid(mask, box, layer.geometry)
         yield _Shape(

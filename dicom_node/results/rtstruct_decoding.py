@@ -15,7 +15,7 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import FloatArray, Geometry
 from dicom_node.results.coding import coded_laterality, structure_of
-from dicom_node.results.decoded import DecodedMask, DecodedObject, Reference, require_attributes
+from dicom_node.results.decoded import DecodedMask, DecodedObject, Reference, references_of, require_attributes
 from dicom_node.results.filling import fill_even_odd
 from dicom_node.results.object_file import refusing_damage
 
@@ -171,11 +171,7 @@ def _drawn(points: FloatArray, contour: Dataset, geometry: Geometry) -> tuple[in
     in_plane = points - geometry.origins[k]
     row = in_plane @ geometry.column_direction / geometry.row_spacing
     column = in_plane @ geometry.row_direction / geometry.column_spacing
-    references = tuple(
-        (str(image.get("ReferencedSOPInstanceUID", "")), int(number) if number else None)
-        for image in contour.get("ContourImageSequence") or []
-        for number in [image.get("ReferencedFrameNumber")]
-    )
+    references = references_of(contour.get("ContourImageSequence") or [])
     said = int(contour.get("NumberOfContourPoints") or 0)
     return k, _Drawn(np.stack([row, column], axis=1), references, offset, said)
 

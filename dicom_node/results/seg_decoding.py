@@ -15,7 +15,7 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import ANGLE_TOLERANCE, SPACING_TOLERANCE_MM, FloatArray, Geometry
 from dicom_node.results.coding import coded_laterality, srgb, structure_of
-from dicom_node.results.decoded import DecodedMask, DecodedObject, Mask, Reference, require_attributes
+from dicom_node.results.decoded import DecodedMask, DecodedObject, Mask, Reference, references_of, require_attributes
 from dicom_node.results.identity import MANUFACTURER
 from dicom_node.results.object_file import refusing_damage
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
@@ -131,12 +131,7 @@ def _masks(dataset: Dataset, geometry: Geometry, labels_of: dict[int, int]) -> I
 def _references(frame: Dataset, shared: Dataset) -> tuple[Reference, ...]:
     """The source images of a frame."""
     derivations = frame.get("DerivationImageSequence") or shared.get("DerivationImageSequence") or []
-    return tuple(
-        (str(source.get("ReferencedSOPInstanceUID", "")), int(number) if number else None)
-        for derivation in derivations
-        for source in derivation.get("SourceImageSequence", [])
-        for number in [source.get("ReferencedFrameNumber")]
-    )
+    return references_of(source for derivation in derivations for source in derivation.get("SourceImageSequence", []))
 
 
 def _frames(dataset: Dataset) -> Iterator[tuple[slice, npt.NDArray[Any]]]:

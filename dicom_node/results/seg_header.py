@@ -102,7 +102,7 @@ def describe(
     structure = segment.structure
     description = SegmentDescription(
         segment_number=segment.number,
-        segment_label=profile.names.get(structure.name, structure.name)[:64],
+        segment_label=profile.segment_label(structure),
         segmented_property_category=_sr(structure.category),
         segmented_property_type=_sr(structure.type),
         algorithm_type=provenance.algorithm_type,
