@@ -152,7 +152,7 @@ class CaseWork:
         for profile in self.profiles:
             try:
                 written = self._written(delineation, profile)
-            except InputRefused as refusal:
+            except (InputRefused, SettingsError) as refusal:
                 if len(self.profiles) == len(refused) + 1:
                     raise
                 refused[profile.identity] = refusal.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,7 +100,7 @@ def encode(
     verify_results(results.files, delineation)
     return EncodedFiles(
         files=[file.path for file in results.files],
-        notes=[*gathered.notes, *results.notes],
+        notes=[*gathered.notes, *results.notes, *_unheeded(profile, table)],
         warnings=[*delineation.objections, *delineation.warnings],
     )
 
@@ -148,6 +148,16 @@ def _decode(dataset: Dataset, plan: SeriesPlan) -> DecodedObject:
     if dataset.get("SOPClassUID") == RTStructureSetStorage:
         return decode_rtstruct(dataset, plan.geometry)
     return decode_seg(dataset, plan.geometry)
+
+
+def _unheeded(profile: Profile, table: StructureTable) -> Iterator[str]:
+    """What was asked for but needs probabilities that the table does not give."""
+    if any(file.kind == "probability" for file in table.files.values()):
+        return
+    if profile.contours == "smooth" and "RTSTRUCT" in profile.results:
+        yield "contours follow pixel edges: smooth ones need a probability for each structure, and none is given"
+    if profile.seg == "FRACTIONAL" and "SEG" in profile.results:
+        yield "the fractional segmentation holds 0 and 1 alone: no structure is given a probability"
 
 
 def _plan(series_paths: Iterable[Path]) -> SeriesPlan:

@@ -43,7 +43,6 @@ def encode_seg(
     provenance: Provenance,
     profile: Profile | None = None,
     *,
-    kind: SegKind = "BINARY",
     remarks: Mapping[int, str] | None = None,
 ) -> Dataset:
     """A Segmentation of every structure that has voxels and is wanted; frames without voxels are left out.
@@ -52,9 +51,9 @@ def encode_seg(
         volume: The source; its voxels are not used.
         label_volume: Labels on the very slices of ``volume``; structures of its overlays may overlap the others.
         provenance: What made the labels.
-        profile: Which structures are wanted, and what they are called; the default profile where None.
-        kind: "BINARY", which everybody reads; "LABELMAP", one frame per slice; or "FRACTIONAL", the probability of
-            each structure as 255ths, at least one half where the structure is.
+        profile: Which structures are wanted, what they are called, and the kind: "BINARY", which everybody reads;
+            "LABELMAP", one frame per slice; or "FRACTIONAL", the probability of each structure as 255ths, at least
+            one half where the structure is. The default profile where None.
         remarks: What SegmentDescription says of a label beside the label.
 
     Returns:
@@ -67,6 +66,7 @@ def encode_seg(
         ValueError: A voxel carries a label that no structure explains.
     """
     profile = profile or Profile()
+    kind = profile.seg
     frame_of_reference(volume)
     segments = _segments(volume, label_volume, profile)
     overlap = _overlap(volume, segments, kind)
@@ -79,7 +79,7 @@ def encode_seg(
     dataset = segmentation_header(volume, descriptions, kind, slices)
     dataset.SegmentsOverlap = overlap
     _fix_identity(dataset, volume, provenance)
-    _fix_uids(dataset, provenance.case_id, kind, profile)
+    _fix_uids(dataset, provenance.case_id, profile)
     _add_frames(dataset, volume, segments)
     return dataset
 
@@ -176,11 +176,10 @@ def _fix_identity(dataset: Dataset, volume: Volume, provenance: Provenance) -> N
     dataset.SourceImageSequence = [_fill_reference(Dataset(), source) for source in instances]
 
 
-def _fix_uids(dataset: Dataset, case_id: str, kind: SegKind, profile: Profile) -> None:
-    """UIDs of the case's own; objects of another kind or profile have others."""
-    of_kind = "seg" if kind == "BINARY" else f"seg/{kind}"
+def _fix_uids(dataset: Dataset, case_id: str, profile: Profile) -> None:
+    """UIDs of the case's own; objects of another profile have others."""
     series, instance, dimensions = (
-        derived_uid(case_id, derived_role(of_kind, profile.identity, name))
+        derived_uid(case_id, derived_role("seg", profile.identity, name))
         for name in ("series", "instance", "dimensions")
     )
     dataset.SeriesInstanceUID = series

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,8 @@ class _Gathering:
             raise UsageError("probabilities need labels up to 255; give the structures smaller labels")
         found = read_probability_file(path, self._geometry)
         probability = found.probability
+        if found.resampled:
+            self._notes.append(f"another grid than the series', probabilities were interpolated: {path.name}")
         self._note_lost(structure, found.outside)
         scaled = np.rint(CERTAIN * np.clip(probability, 0, 1)).astype(np.uint8)
         mask = probability >= INSIDE
@@ -156,8 +158,7 @@ class _Gathering:
             )
             for layer in self._layers
         ]
-        first, *others = volumes
-        label_volume = LabelVolume(first.labels, self._geometry, first.structures, first.certainty, tuple(others))
+        label_volume = replace(volumes[0], overlays=tuple(volumes[1:]))
         present = {label for label, _ in label_volume.present()}
         empty = [
             structure.name

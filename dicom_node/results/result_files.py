@@ -118,9 +118,7 @@ def _contoured(delineation: Delineation, profile: Profile) -> LabelVolume:
 def _write(kind: ResultKind, path: Path, delineation: Delineation, provenance: Provenance, profile: Profile) -> None:
     volume, remarks = delineation.volume, delineation.remarks
     if kind == "SEG":
-        write_object(
-            path, encode_seg(volume, delineation.labels, provenance, profile, kind=profile.seg, remarks=remarks)
-        )
+        write_object(path, encode_seg(volume, delineation.labels, provenance, profile, remarks=remarks))
     else:
         write_object(
             path, encode_rtstruct(volume, _contoured(delineation, profile), provenance, profile, remarks=remarks)

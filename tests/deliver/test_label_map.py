@@ -26,9 +26,9 @@ def planned(deliveries: Deliveries, tmp_path: Path) -> Deliveries:
     """Both segmentations of one case, planned for one destination."""
     source = volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE
     rows = []
-    for kind in ("BINARY", "LABELMAP"):
-        dataset = encode_seg(*source, Profile(seg="LABELMAP"), kind=kind)
-        path = tmp_path / f"{kind}.dcm"
+    for profile in Profile(seg="LABELMAP").variants:
+        dataset = encode_seg(*source, profile)
+        path = tmp_path / f"{profile.seg}.dcm"
         write_object(path, dataset)
         rows.append(Delivery(CASE, "scripted", str(dataset.SOPInstanceUID), str(dataset.SOPClassUID), str(path)))
     deliveries.plan(rows)

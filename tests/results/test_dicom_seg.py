@@ -51,7 +51,7 @@ def test_every_voxel_comes_back(name: str) -> None:
 @pytest.mark.parametrize("kind", ["LABELMAP", "FRACTIONAL"])
 @pytest.mark.parametrize("name", ["axial", "oblique", "tilted", "odd pixels", "enhanced CT"])
 def test_every_voxel_of_the_other_kinds_comes_back(name: str, kind: str) -> None:
-    decoded = decode_seg(encoded(name, kind=kind), phantom(name).geometry)
+    decoded = decode_seg(encoded(name, profile=Profile(seg=kind)), phantom(name).geometry)
     assert np.array_equal(decoded.label_volume.labels, phantom(name).labels)
 
 
@@ -62,7 +62,7 @@ def test_labels_with_gaps_and_above_255_keep_their_numbers(kind: str) -> None:
     labels[source.labels == 1] = 300
     structures = {300: load_anatomy()["Liver"], **{k: s for k, s in labels_of(source).structures.items() if k > 1}}
     label_volume = LabelVolume(labels, source.geometry, structures)
-    decoded = decode_seg(encoded_labels("axial", label_volume, kind=kind), source.geometry)
+    decoded = decode_seg(encoded_labels("axial", label_volume, profile=Profile(seg=kind)), source.geometry)
     assert np.array_equal(decoded.label_volume.labels, labels)
 
 
@@ -190,7 +190,7 @@ def doubtful(name: str) -> LabelVolume:
 @pytest.mark.parametrize("name", ["axial", "odd pixels"])
 def test_fractional_frames_hold_the_probability_of_every_voxel(name: str) -> None:
     labels = doubtful(name)
-    dataset, certainty = encoded_labels(name, labels, kind="FRACTIONAL"), labels.certainty
+    dataset, certainty = encoded_labels(name, labels, profile=Profile(seg="FRACTIONAL")), labels.certainty
     whole = slice(None), slice(None)
     expected = {
         (label, k): values
@@ -211,7 +211,9 @@ def test_fractional_frames_hold_the_probability_of_every_voxel(name: str) -> Non
 
 
 def test_fractional_objects_are_at_least_one_half_where_the_label_is() -> None:
-    decoded = decode_seg(encoded_labels("axial", doubtful("axial"), kind="FRACTIONAL"), phantom("axial").geometry)
+    decoded = decode_seg(
+        encoded_labels("axial", doubtful("axial"), profile=Profile(seg="FRACTIONAL")), phantom("axial").geometry
+    )
     assert np.array_equal(decoded.label_volume.labels, phantom("axial").labels)
 
 
@@ -231,7 +233,7 @@ EVERYWHERE = (slice(2, 20), slice(3, 50), slice(4, 40))
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
 def test_overlapping_structures_are_both_written_whole(name: str, kind: str) -> None:
     labels = with_overlay(name, EVERYWHERE)
-    dataset = encoded_labels(name, labels, kind=kind)
+    dataset = encoded_labels(name, labels, profile=Profile(seg=kind))
     decoded = decode_seg(dataset, labels.geometry).label_volume
     assert dataset.SegmentsOverlap == "YES"
     assert all(np.array_equal(decoded.mask(label), labels.mask(label)) for label in (*labels.structures, 77))
@@ -240,15 +242,15 @@ def test_overlapping_structures_are_both_written_whole(name: str, kind: str) -> 
 def test_a_label_map_of_overlapping_structures_is_refused_by_name() -> None:
     labels = with_overlay("axial", EVERYWHERE)
     with pytest.raises(InputRefused, match=r"Liver and Heart.* make a BINARY segmentation"):
-        encoded_labels("axial", labels, kind="LABELMAP")
-    without = Profile(structures=("Liver", "Spleen"))
-    assert encoded_labels("axial", labels, profile=without, kind="LABELMAP").SegmentsOverlap == "NO"
+        encoded_labels("axial", labels, profile=Profile(seg="LABELMAP"))
+    without = Profile(structures=("Liver", "Spleen"), seg="LABELMAP")
+    assert encoded_labels("axial", labels, profile=without).SegmentsOverlap == "NO"
 
 
 def test_a_label_map_holds_every_layer() -> None:
     free = np.argwhere((phantom("axial").labels == 0).all(axis=0))[0]
     labels = with_overlay("axial", (slice(3, 9), slice(free[0], free[0] + 1), slice(free[1], free[1] + 1)))
-    dataset = encoded_labels("axial", labels, kind="LABELMAP")
+    dataset = encoded_labels("axial", labels, profile=Profile(seg="LABELMAP"))
     decoded = decode_seg(dataset, labels.geometry).label_volume
     assert dataset.SegmentsOverlap == "NO"
     assert np.array_equal(decoded.labels, labels.labels + labels.overlays[0].labels)
@@ -285,7 +287,9 @@ def test_the_default_objects_uids_are_derived_as_ever() -> None:
 
 def test_objects_of_other_kinds_and_profiles_have_uids_of_their_own() -> None:
     profiles = (Profile(), Profile(structures=("Liver",)), Profile(names={"Liver": "Hepar"}))
-    objects = [encoded("axial", kind=kind, profile=profile) for kind in KINDS for profile in profiles]
+    objects = [
+        encoded("axial", profile=profile.model_copy(update={"seg": kind})) for kind in KINDS for profile in profiles
+    ]
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
         assert len({item[keyword].value for item in objects}) == len(objects)
     assert len({item.DimensionOrganizationSequence[0].DimensionOrganizationUID for item in objects}) == len(objects)
@@ -297,7 +301,7 @@ def test_pixel_data_ends_on_an_even_byte_with_zeros(kind: str) -> None:
     labels = np.zeros_like(source.labels)
     labels[4:7] = 1  # 3 frames of 61 x 47 pixels: an odd number of bytes, and a last byte that is not full
     dataset = encoded_labels(
-        "odd pixels", LabelVolume(labels, source.geometry, {1: load_anatomy()["Liver"]}), kind=kind
+        "odd pixels", LabelVolume(labels, source.geometry, {1: load_anatomy()["Liver"]}), profile=Profile(seg=kind)
     )
     used = 3 * 61 * 47 * dataset.BitsAllocated
     bits = np.unpackbits(np.frombuffer(dataset.PixelData, dtype=np.uint8), bitorder="little")
@@ -310,7 +314,7 @@ def test_pixel_data_ends_on_an_even_byte_with_zeros(kind: str) -> None:
 @pytest.mark.parametrize("name", ["axial", "odd pixels"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_pixel_data_is_read_from_any_place_as_often_as_one_likes(name: str, kind: str) -> None:
-    pixels = encode_seg(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE, kind=kind).PixelData
+    pixels = encode_seg(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE, Profile(seg=kind)).PixelData
     whole = pixels.read()
     assert pixels.read(1) == b""
     assert pixels.seek(0, io.SEEK_END) == len(whole)
@@ -324,8 +328,8 @@ def test_pixel_data_is_read_from_any_place_as_often_as_one_likes(name: str, kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_labels_give_the_same_bytes_of_every_kind(kind: str) -> None:
-    first, second = (to_bytes(encode_seg(volume_of(phantom("tilted")), doubtful("tilted"), PROVENANCE, kind=kind))
-                     for _ in range(2))  # fmt: skip
+    source, profile = volume_of(phantom("tilted")), Profile(seg=kind)
+    first, second = (to_bytes(encode_seg(source, doubtful("tilted"), PROVENANCE, profile)) for _ in range(2))
     assert first == second
 
 
@@ -333,7 +337,9 @@ def test_the_same_labels_give_the_same_bytes_of_every_kind(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
 def test_dicom3tools_find_no_fault_in_overlaps_remarks_and_probabilities(kind: str, tmp_path: Path) -> None:
     labels = replace(doubtful("axial"), overlays=with_overlay("axial", EVERYWHERE).overlays)
-    dataset = encode_seg(volume_of(phantom("axial")), labels, PROVENANCE, kind=kind, remarks={1: "volume 12.5 mL"})
+    dataset = encode_seg(
+        volume_of(phantom("axial")), labels, PROVENANCE, Profile(seg=kind), remarks={1: "volume 12.5 mL"}
+    )
     write_object(tmp_path / "object.seg.dcm", dataset)
     assert dciodvfy(tmp_path / "object.seg.dcm") == []
 

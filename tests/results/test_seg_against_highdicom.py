@@ -18,6 +18,7 @@ from pydicom.uid import generate_uid
 
 from dicom_node.anatomy import Structure, load_anatomy
 from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.profiles import Profile
 from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.object_file import read_object, to_bytes
 from tests.results.sources import EVERY, PROVENANCE, labels_of, phantom, volume_of
@@ -101,7 +102,7 @@ def attributes(dataset: Dataset, path: str = "") -> dict[str, object]:
 
 
 def assert_as_highdicom_makes_it(name: str, labels: LabelVolume, kind: str) -> None:
-    ours = read_object(to_bytes(encode_seg(volume_of(phantom(name)), labels, PROVENANCE, kind=kind)))
+    ours = read_object(to_bytes(encode_seg(volume_of(phantom(name)), labels, PROVENANCE, Profile(seg=kind))))
     theirs = made_by_highdicom(name, labels, kind)
     found, expected = attributes(ours), attributes(theirs)
     different = {path for path in found.keys() | expected.keys() if found.get(path) != expected.get(path)}
