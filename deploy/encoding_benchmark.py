@@ -24,11 +24,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from highdicom import AlgorithmIdentificationSequence
-from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from dicom_node.anatomy import load_anatomy
@@ -40,6 +38,7 @@ from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import Provenance
 from dicom_node.results.object_file import write_object
 from dicom_node.results.rtstruct import encode_rtstruct
+from tests.plain_highdicom import plain_segmentation
 
 RUNS = 3
 EXTENT_MM = 400.0
@@ -206,39 +205,11 @@ def node_rtstruct(volume: Volume, labels: LabelVolume, folder: Path) -> Callable
 def highdicom_seg(volume: Volume, labels: LabelVolume, folder: Path) -> Callable[[], object]:
     """SEG as highdicom's documentation makes it: source images and a label map in, ``save_as`` out."""
     images = source_images(volume)
-    return lambda: _encode_with_highdicom(images, labels).save_as(folder / "highdicom.seg.dcm")
-
-
-def _encode_with_highdicom(images: list[Dataset], labels: LabelVolume) -> Segmentation:
     algorithm = AlgorithmIdentificationSequence(
         name="bench", version="1", family=codes.DCM.ArtificialIntelligence, source="bench"
     )
-    return Segmentation(
-        source_images=images,
-        pixel_array=labels.labels,
-        segmentation_type="BINARY",
-        segment_descriptions=[
-            SegmentDescription(
-                segment_number=label,
-                segment_label=structure.name,
-                segmented_property_category=Code(
-                    structure.category.value, structure.category.scheme, structure.category.meaning
-                ),
-                segmented_property_type=Code(structure.type.value, structure.type.scheme, structure.type.meaning),
-                algorithm_type="AUTOMATIC",
-                algorithm_identification=algorithm,
-            )
-            for label, structure in labels.structures.items()
-        ],
-        series_instance_uid=generate_uid(),
-        series_number=2,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="bench",
-        manufacturer_model_name="bench",
-        software_versions="1",
-        device_serial_number="1",
-    )
+    path = folder / "highdicom.seg.dcm"
+    return lambda: plain_segmentation(images, labels, "BINARY", algorithm).save_as(path)
 
 
 CONTESTANTS: dict[str, Sequence[tuple[str, Measure]]] = {

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from highdicom import AlgorithmIdentificationSequence
-from highdicom.color import CIELabColor
-from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
 
-from dicom_node.anatomy import Structure, load_anatomy
+from dicom_node.anatomy import load_anatomy
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.profiles import Profile
 from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.object_file import read_object, to_bytes
+from tests.plain_highdicom import plain_segmentation
 from tests.results.sources import EVERY, PROVENANCE, labels_of, phantom, volume_of
 
 KINDS = ["BINARY", "LABELMAP", "FRACTIONAL"]
@@ -53,38 +49,7 @@ def made_by_highdicom(name: str, labels: LabelVolume, kind: str) -> Dataset:
         source="dicom-node",
         parameters={"weights_sha256": PROVENANCE.weights_sha256},
     )
-    made = Segmentation(
-        source_images=phantom(name).datasets,
-        pixel_array=labels.labels,
-        segmentation_type=kind,
-        segment_descriptions=[
-            described_by_highdicom(label, structure, algorithm) for label, structure in labels.structures.items()
-        ],
-        series_instance_uid=generate_uid(),
-        series_number=2,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="dicom-node",
-        manufacturer_model_name="model",
-        software_versions="1",
-        device_serial_number="1",
-        max_fractional_value=255,
-    )
-    return read_object(to_bytes(made))
-
-
-def described_by_highdicom(label: int, structure: Structure, algorithm: Any) -> SegmentDescription:
-    return SegmentDescription(
-        segment_number=label,
-        segment_label=structure.name,
-        segmented_property_category=Code(structure.category.value, "SCT", structure.category.meaning),
-        segmented_property_type=Code(structure.type.value, "SCT", structure.type.meaning),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=algorithm,
-        tracking_uid=generate_uid(),
-        tracking_id=structure.name,
-        display_color=CIELabColor.from_rgb(*structure.color),
-    )
+    return read_object(to_bytes(plain_segmentation(phantom(name).datasets, labels, kind, algorithm)))
 
 
 def attributes(dataset: Dataset, path: str = "") -> dict[str, object]:
