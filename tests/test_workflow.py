@@ -19,6 +19,7 @@ from dicom_node.workflow import CaseFiles, CaseWork
 from tests.results.sources import labels_of, phantom, volume_of
 
 CONTOURS, WHOLE = Profile(results=("RTSTRUCT",), external=False), Profile(external=False)
+UNNAMABLE = Profile(results=("RTSTRUCT",), external=False, irregular_contours=True, name_length=1)
 
 
 class PhantomWork(CaseWork):
@@ -42,6 +43,12 @@ def test_a_profile_that_cannot_be_served_keeps_nothing_from_the_others(tmp_path:
     assert list(facts["refused"]) == [CONTOURS.identity]
     assert "tilted" in facts["refused"][CONTOURS.identity]
     assert work(tmp_path, CONTOURS, WHOLE, facts=facts).verify()["verified"] == {"SEG": 1.0}
+
+
+def test_a_profile_whose_names_do_not_fit_is_refused_by_itself(tmp_path: Path) -> None:
+    facts = work(tmp_path, UNNAMABLE, WHOLE).encode()
+    assert [(result["kind"], result["profile"]) for result in facts["results"]] == [("SEG", WHOLE.identity)]
+    assert "name_length = 1" in facts["refused"][UNNAMABLE.identity]
 
 
 @pytest.mark.parametrize("profiles", [(CONTOURS,), (CONTOURS, Profile(structures=("Patella",), external=False))])

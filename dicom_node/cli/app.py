@@ -62,10 +62,10 @@ def _settings(context: typer.Context, config: Path | None) -> Settings:
     return load_settings(config or context.find_root().obj)
 
 
-def _profile(context: typer.Context, config: Path | None, name: str, wishes: Mapping[str, object]) -> Profile:
+def _profile(settings: Settings, name: str, wishes: Mapping[str, object]) -> Profile:
     from dicom_node.profiles import load_profiles, parse_profile
 
-    known = load_profiles(_settings(context, config).profile)
+    known = load_profiles(settings.profile)
     if name not in known:
         raise UsageError(f'no profile "{name}"; the profiles are {", ".join(sorted(known))}')
     asked = {key: wish for key, wish in wishes.items() if wish is not None}
@@ -117,7 +117,7 @@ def segment(
     """Segment files or folders, without a network."""
     from dicom_node.cli.segmenting import run_segment
 
-    run_segment(folders, output, _profile(context, config, profile, {}), card_name=card, as_json=as_json)
+    run_segment(folders, output, _profile(_settings(context, config), profile, {}), card_name=card, as_json=as_json)
 
 
 @app.command()
@@ -154,16 +154,15 @@ def encode(
     """Turn a label map into DICOM-SEG and RTSTRUCT."""
     from dicom_node.cli.converting import run_encode
 
+    settings = _settings(context, config)
     wishes = {
         "contours": contours,
         "contour_tolerance_mm": tolerance,
         "seg": seg,
         "irregular_contours": allow_irregular or None,
-        "external": _settings(context, config).profile.get(profile, {}).get("external", False)
-        if external is None
-        else external,
+        "external": settings.profile.get(profile, {}).get("external", False) if external is None else external,
     }
-    run_encode(series, labels, structures, output, _profile(context, config, profile, wishes), as_json=as_json)
+    run_encode(series, labels, structures, output, _profile(settings, profile, wishes), as_json=as_json)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from dicom_node.results.identity import (
     derived_role,
     derived_uid,
     frame_of_reference,
+    nothing_found,
     series_description,
     series_number,
 )
@@ -87,12 +88,7 @@ def encode_seg(
 def _segments(volume: Volume, label_volume: LabelVolume, profile: Profile) -> list[Segment]:
     segments = find_segments(label_volume, profile.wants)
     if not segments:
-        raise InputRefused(
-            "no structure was found in the series, so there is nothing to write; check that the series shows the "
-            "anatomy that it was segmented for"
-            + (f", and the profile's structures ({', '.join(profile.structures)})" if profile.structures else ""),
-            SeriesInstanceUID=volume.series_instance_uid,
-        )
+        raise nothing_found(volume, profile)
     return segments
 
 

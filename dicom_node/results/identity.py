@@ -14,6 +14,7 @@ from pydicom.uid import UID
 from dicom_node import __version__
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.volume import Volume
+from dicom_node.profiles import Profile
 
 MANUFACTURER = "dicom-node"
 RESEARCH_NOTE = "Automatic, not approved, for research use only"
@@ -196,6 +197,16 @@ def frame_of_reference(volume: Volume) -> str:
             SeriesInstanceUID=volume.series_instance_uid,
         )
     return volume.frame_of_reference_uid
+
+
+def nothing_found(volume: Volume, profile: Profile) -> InputRefused:
+    """The refusal of a result in which no structure that the profile wants has a voxel."""
+    wanted = f", and the profile's structures ({', '.join(profile.structures)})" if profile.structures else ""
+    return InputRefused(
+        "no structure was found in the series, so there is nothing to write; check that the series shows the anatomy "
+        f"that it was segmented for{wanted}",
+        SeriesInstanceUID=volume.series_instance_uid,
+    )
 
 
 def add_source_identity(dataset: Dataset, header: Dataset) -> None:

@@ -11,7 +11,7 @@ from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.profiles import Profile, ResultKind
 from dicom_node.results.delineation import Delineation
 from dicom_node.results.dicom_seg import encode_seg
-from dicom_node.results.identity import Provenance
+from dicom_node.results.identity import Provenance, nothing_found
 from dicom_node.results.object_file import write_object
 from dicom_node.results.rtstruct import encode_rtstruct
 from dicom_node.results.verification import Verification, verify_rtstruct, verify_seg
@@ -97,11 +97,7 @@ def verify_results(files: Iterable[ResultFile], delineation: Delineation) -> tup
 def _require_wanted(delineation: Delineation, profile: Profile) -> None:
     found = [structure.name for _, structure in delineation.labels.present()]
     if not found:
-        reason = (
-            "no structure was found in the series, so there is nothing to write; check that the series shows the "
-            "anatomy that it was segmented for"
-        )
-        raise InputRefused(reason, SeriesInstanceUID=delineation.volume.series_instance_uid)
+        raise nothing_found(delineation.volume, profile)
     if profile.structures and not set(found) & set(profile.structures):
         reason = (
             f"none of the wanted structures ({', '.join(profile.structures)}) was found in the series; found were "

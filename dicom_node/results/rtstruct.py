@@ -32,6 +32,7 @@ from dicom_node.results.identity import (
     derived_role,
     derived_uid,
     frame_of_reference,
+    nothing_found,
     series_description,
     series_number,
 )
@@ -71,11 +72,7 @@ def encode_rtstruct(
     _require_regular(volume, profile)
     present = {label: structure for label, structure in label_volume.present() if profile.wants(structure)}
     if not present:
-        raise InputRefused(
-            "no structure was found in the series, so there is nothing to contour; check that the series shows the "
-            "anatomy that it was segmented for",
-            SeriesInstanceUID=volume.series_instance_uid,
-        )
+        raise nothing_found(volume, profile)
     dataset = _structure_set(volume, provenance, profile)
     names = roi_names(present, profile)
     boxes = label_volume.bounding_boxes()

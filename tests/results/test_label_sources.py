@@ -125,6 +125,15 @@ def test_what_lies_beyond_the_series_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_probabilities_on_another_grid_are_said_to_be_interpolated(tmp_path: Path) -> None:
+    probability_file(tmp_path / "p.nii.gz", BALL.astype(np.float32))
+    between = replace(GEOMETRY, origins=(GEOMETRY.origins[:-1] + GEOMETRY.origins[1:]) / 2)
+    path = table(tmp_path, 'label = 6\nname = "Heart"\nprobability = "p.nii.gz"')
+    assert gather_labels(between, None, load_structure_table(path)).notes[0] == (
+        "another grid than the series', probabilities were interpolated: p.nii.gz"
+    )
+
+
 def test_structures_without_a_file_need_a_label_map(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no label map was given, and these structures name no file of their own"):
         gather(tmp_path, 'label = 1\nname = "Liver"')
