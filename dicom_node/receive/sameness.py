@@ -55,8 +55,7 @@ _UNREADABLE = (
     KeyError,
     TypeError,
     AttributeError,
-    RuntimeError,  # no decoder for a transfer syntax; nesting too deep
-    NotImplementedError,
+    RuntimeError,  # no decoder for a transfer syntax (NotImplementedError); nesting too deep
     pydicom.errors.InvalidDicomError,
 )
 

@@ -143,7 +143,7 @@ def _frames(dataset: Dataset) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
     try:
         for pixels in iter_pixels(dataset, raw=True):
             yield slice(0, int(dataset.Rows)), pixels
-    except (NotImplementedError, RuntimeError, ValueError, AttributeError) as error:
+    except (RuntimeError, ValueError, AttributeError) as error:
         raise InputRefused(f"the pixel data cannot be decoded ({syntax.name}): {error}") from error
 
 
