@@ -68,6 +68,8 @@ class LimitsTable(_Table):
     """The inference process is killed after this long on one case."""
     inference_threads: int | None = Field(default=None, ge=1)
     """CPU threads of the inference process; as many as there are cores unless set."""
+    inference_compiled: bool = False
+    """Compile the networks when they are loaded, which takes minutes; used only where the results stay the same."""
     attempts: int = Field(default=3, ge=1)
     """Attempts at a case before it is held."""
 

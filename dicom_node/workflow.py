@@ -38,6 +38,8 @@ from models.card import Card, load_card
 
 LOW_CONFIDENCE = 0.5
 """Mean probability inside a structure below which a person is told to look twice."""
+HIGH_RIM_ENTROPY = 0.5
+"""Mean entropy at a structure's border above which a person is told to look twice."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,11 @@ class CaseWork:
             self.files.segmentation,
             timeout_seconds=self.timeout_seconds,
         )
+        segmentation = load_segmentation(reply.segmentation)
         return {
             "segmentation_sha256": reply.segmentation.sha256,
-            "confidence": load_segmentation(reply.segmentation).confidence,
+            "confidence": segmentation.confidence,
+            "rim_entropy": segmentation.rim_entropy,
             "inference": {"device": reply.device, "seconds": reply.seconds, "peak_bytes": reply.peak_bytes},
         }
 
@@ -217,6 +221,10 @@ class CaseWork:
             confidence = self.facts["confidence"].get(structure.name, 0.0)
             if confidence < LOW_CONFIDENCE:
                 text = f"The network is not sure of it (mean probability {confidence:.2f})."
+                yield Finding(label, structure.name, "warning", text)
+            entropy = self.facts.get("rim_entropy", {}).get(structure.name, 0.0)
+            if entropy > HIGH_RIM_ENTROPY:
+                text = f"The network is not sure of its border (mean entropy {entropy:.2f} of 1)."
                 yield Finding(label, structure.name, "warning", text)
 
     def _written(self, delineation: Delineation, profile: Profile) -> list[ResultFiles]:

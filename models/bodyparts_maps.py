@@ -1,8 +1,7 @@
-"""BodyParts3D's torso and knee as label maps, for evaluation alone.
+"""BodyParts3D's torso and knee as label maps.
 
-The source is share-alike (CC BY-SA as its mirror states it): weights trained on it would have to carry that licence, so
-no training configuration of this package may name it. Images rendered from it measure the network on a body it never
-saw.
+The source is share-alike (CC BY-SA as its mirror states it): weights trained on it carry that licence, and their card
+says so. ``dicom-node train --without bodyparts3d_torso --without bodyparts3d_knee`` trains without it.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def read_bodyparts(path: Path) -> LabelMap:
     else:
         shell_bone(tissue, tissue == Tissue.TRABECULAR_BONE, 1.6 / spacing)
     return LabelMap(
-        f"bodyparts3d_{anatomy}", anatomy, "share-alike: evaluation only", spacing, label, tissue,
+        f"bodyparts3d_{anatomy}", anatomy, "CC BY-SA 2.1 JP", spacing, label, tissue,
         outside_distance(core, spacing),
     )  # fmt: skip
 

@@ -8,13 +8,29 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+FAST = ":fast"
+"""Ends the name of a card's coarser, faster variant: ``torso:fast``."""
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """What is averaged when the network is asked; each entry doubles its time.
+
+    Attributes:
+        flip_left_right: Also the mirrored image; only for anatomies without sides that were trained mirrored.
+        as_unknown: Also as an image of unknown modality.
+    """
+
+    flip_left_right: bool = False
+    as_unknown: bool = False
+
 
 @dataclass(frozen=True)
 class Card:
     """One use of the shared network.
 
     Attributes:
-        name: The card's name: ``torso``, ``knee``.
+        name: The card's name: ``torso``, ``knee``; with `FAST` at its end the variant on the coarser grid.
         version: Version of card and weights together.
         anatomy: Output layer of the shared network that the card uses.
         modalities: Modalities it accepts: "CT", "MR".
@@ -23,6 +39,7 @@ class Card:
         window: (k, j, i) voxels of one sliding window.
         weights: File of the weights.
         weights_sha256: Their SHA-256, lower-case hexadecimal.
+        averaging: What is averaged when the network is asked.
         document: The whole card as read: training maps, licences, quality, limits.
     """
 
@@ -36,6 +53,7 @@ class Card:
     weights: Path
     weights_sha256: str
     document: dict[str, Any]
+    averaging: Averaging = Averaging()
 
 
 def list_cards() -> tuple[str, ...]:
@@ -43,31 +61,42 @@ def list_cards() -> tuple[str, ...]:
     return tuple(sorted(entry.name[:-5] for entry in _cards_folder().iterdir() if _is_card(entry)))
 
 
+def list_variants() -> tuple[str, ...]:
+    """Names of the cards in the package and of their fast variants, sorted."""
+    cards = [load_card(name) for name in list_cards()]
+    return tuple(sorted(card.name + end for card in cards for end in ("", FAST) if not end or "fast" in card.document))
+
+
 def load_card(name: str) -> Card:
-    """A card by its name in the package, or by the path of a card file.
+    """A card by its name in the package, or by the path of a card file; `FAST` behind either asks for that variant.
 
     Raises:
-        ValueError: There is no such card, or it lacks a key.
+        ValueError: There is no such card or variant, or it lacks a key.
     """
-    path = Path(name) if name.endswith(".toml") else _cards_folder() / f"{name}.toml"
+    base, fast = name.removesuffix(FAST), name.endswith(FAST)
+    path = Path(base) if base.endswith(".toml") else _cards_folder() / f"{base}.toml"
     if not path.is_file():
         raise ValueError(f'no card "{name}": the cards are {", ".join(list_cards())}')
     document = tomllib.loads(path.read_text(encoding="utf-8"))
+    if fast and "fast" not in document:
+        raise ValueError(f'the card "{base}" has no fast variant')
+    grid = document["fast"] if fast else document
     try:
         return Card(
-            name=document["name"],
+            name=document["name"] + (FAST if fast else ""),
             version=document["version"],
             anatomy=document["anatomy"],
             modalities=tuple(document["modalities"]),
             structures=tuple(document["structures"]),
-            spacing_mm=_triple(document["spacing_mm"], float),
-            window=_triple(document["window"], int),
+            spacing_mm=_triple(grid["spacing_mm"], float),
+            window=_triple(grid["window"], int),
             weights=(path.parent / document["weights"]["file"]).resolve(),
             weights_sha256=document["weights"]["sha256"],
             document=document,
+            averaging=Averaging(**document.get("averaging", {})),
         )
-    except KeyError as error:
-        raise ValueError(f"{path}: the card lacks {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: the card lacks a key, or has one too many: {error}") from error
 
 
 def _cards_folder() -> Path:

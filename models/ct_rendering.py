@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.deformation import chance, smooth_noise, uniform
+from models.bodies import axis_index
+from models.randomness import Randomness
 from models.tissues import TISSUE_COUNT, Tissue
 
 # HU without contrast, in the arterial, the portal venous and the late phase; literature values, rounded.
@@ -19,6 +20,7 @@ _HU: dict[Tissue, tuple[float, float, float, float]] = {
     Tissue.LIVER: (58, 68, 108, 92),
     Tissue.HEPATIC_VESSEL: (42, 60, 150, 110),
     Tissue.PORTAL_VEIN: (42, 80, 165, 115),
+    Tissue.METAL: (3000, 3000, 3000, 3000),
     Tissue.SPLEEN: (48, 115, 120, 98),
     Tissue.PANCREAS: (40, 95, 95, 75),
     Tissue.GALLBLADDER: (10, 10, 12, 12),
@@ -65,62 +67,59 @@ _TEXTURE = {
 }  # fmt: skip
 
 
-def ct_values(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mean and texture amplitude in HU per tissue of one random patient and contrast phase."""
-    phase = int(torch.multinomial(torch.tensor([0.3, 0.2, 0.4, 0.1]), 1, generator=generator))
-    mean = torch.zeros(TISSUE_COUNT)
-    texture = torch.full((TISSUE_COUNT,), 9.0)
-    for tissue, values in _HU.items():
-        mean[tissue] = values[phase] + float(torch.randn((), generator=generator)) * _SPREAD.get(tissue, 10)
-        texture[tissue] = _TEXTURE.get(tissue, 9.0)
-    if chance(0.15, generator):  # fatty liver
-        mean[Tissue.LIVER] -= uniform(20, 60, generator)
-    if chance(0.15, generator):  # iron, or a dense liver
-        mean[Tissue.LIVER] += uniform(10, 30, generator)
-    if chance(0.25, generator):  # oral contrast
-        mean[Tissue.STOMACH] = uniform(80, 450, generator)
-        mean[Tissue.SMALL_BOWEL] = uniform(60, 400, generator)
-    if chance(0.25, generator):
-        mean[Tissue.COLON] = uniform(-250, 450, generator)
-    if chance(0.2, generator):  # osteopenia
-        mean[Tissue.TRABECULAR_BONE] -= uniform(40, 120, generator)
-    if phase != 0:  # enhancement differs between patients: mix with the native values
-        share = uniform(0.65, 1.15, generator)
-        native = torch.tensor([_HU[t][0] if t in _HU else 0.0 for t in Tissue])
-        enhanced = torch.tensor([_HU[t][phase] - _HU[t][0] if t in _HU else 0.0 for t in Tissue])
-        mean += (share - 1) * enhanced + 0 * native
-    return mean, texture * uniform(0.6, 1.4, generator)
+def ct_values(random: Randomness, *, unseen: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and texture amplitude in HU per tissue of one random patient and contrast phase.
+
+    `unseen`: values outside what training draws: every soft tissue shifted and enhanced beyond its phase, as of another
+    tube voltage or agent.
+    """
+    phase = random.pick((0.3, 0.2, 0.4, 0.1))
+    spread = torch.tensor([_SPREAD.get(tissue, 10) for tissue in Tissue], dtype=torch.float32)
+    mean = torch.tensor([_HU[tissue][phase] for tissue in Tissue], dtype=torch.float32)
+    mean = mean + random.normals(TISSUE_COUNT) * spread
+    texture = torch.tensor([_TEXTURE.get(tissue, 9.0) for tissue in Tissue])
+    if random.chance(0.15):  # fatty liver
+        mean[Tissue.LIVER] -= random.uniform(20, 60)
+    if random.chance(0.15):  # iron, or a dense liver
+        mean[Tissue.LIVER] += random.uniform(10, 30)
+    if random.chance(0.25):  # oral contrast
+        mean[Tissue.STOMACH] = random.uniform(80, 450)
+        mean[Tissue.SMALL_BOWEL] = random.uniform(60, 400)
+    if random.chance(0.25):
+        mean[Tissue.COLON] = random.uniform(-250, 450)
+    if random.chance(0.2):  # osteopenia
+        mean[Tissue.TRABECULAR_BONE] -= random.uniform(40, 120)
+    enhanced = torch.tensor([_HU[tissue][phase] - _HU[tissue][0] for tissue in Tissue])
+    if phase != 0:  # enhancement differs between patients
+        mean += (random.uniform(0.65, 1.15) - 1) * enhanced
+    if unseen:
+        mean = torch.where(mean.abs() < 300, 1.35 * mean + random.normals(TISSUE_COUNT) * 2 * spread, mean)
+        mean += random.uniform(0.3, 0.6) * enhanced
+    return mean, texture * random.uniform(0.6, 1.4)
 
 
-def scan_ct(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise, beam hardening's slow shading and the clipping of a stored CT on an image (D, H, W) in HU."""
-    shape: tuple[int, int, int] = image.shape  # type: ignore[assignment]
-    noise = uniform(2, 35, generator)
-    if chance(0.5, generator):  # smooth kernels leave correlated noise
-        image = image + noise * smooth_noise(shape, 1.6, generator)[0]
+def scan_ct(image: Tensor, metal: Tensor, random: Randomness) -> Tensor:
+    """Noise, beam hardening, streaks of `metal` and the clipping of a stored CT on an image (D, H, W) in HU."""
+    noise = random.log_uniform(2, 35)
+    if random.chance(0.5):  # smooth kernels leave correlated noise
+        image = image + noise * random.smooth(image.shape, 1.6)[0]
     else:
-        image = image + noise * torch.randn(shape, generator=generator)
-    if chance(0.2, generator):
-        image = image + uniform(0, 15, generator) * smooth_noise(shape, 24, generator)[0]
-    if chance(0.06, generator):
-        image = _metal(image, generator)
+        image = image + noise * random.noise(image.shape)
+    if random.chance(0.2):
+        image = image + random.uniform(0, 15) * random.smooth(image.shape, 24)[0]
+    if bool(metal.any()):
+        image = _streaks(image, metal, random)
     return image.clamp(-1024, 3071)
 
 
-def _metal(image: Tensor, generator: torch.Generator) -> Tensor:
-    """A dense implant in bone, with streaks along its axial planes."""
-    bones = (image > 300).nonzero()
-    if len(bones) < 50:
-        return image
-    k, j, i = bones[int(torch.randint(len(bones), (), generator=generator))].tolist()
-    depth, height, width = image.shape
-    rows = torch.arange(height)[:, None] - j
-    columns = torch.arange(width)[None, :] - i
+def _streaks(image: Tensor, metal: Tensor, random: Randomness) -> Tensor:
+    """Bright and dark rays about the metal, in its axial planes."""
+    k, j, i = (float(c) for c in metal.nonzero().float().mean(0))
+    levels = metal.any(2).any(1)[:, None, None]
+    rows, columns = axis_index(image, 1) - j, axis_index(image, 2) - i
     distance = torch.sqrt(rows.float() ** 2 + columns.float() ** 2)
     angle = torch.atan2(rows.float(), columns.float())
-    streak = torch.cos(angle * 6 + uniform(0, 6.28, generator)) * 300 * torch.exp(-distance / 10)
-    low, high = max(0, k - 6), min(depth, k + 7)
-    image = image.clone()
-    image[low:high] += streak
-    image[low:high][:, distance < uniform(1.5, 3.5, generator)] = 3000
-    return image
+    ray = torch.cos(angle * random.integer(2, 8) + random.uniform(0, 6.28))
+    rays = random.uniform(50, 500) * ray * torch.exp(-distance / random.uniform(5, 20))
+    faint = torch.exp(-(((axis_index(image, 0) - k) / 4.0) ** 2))
+    return image + rays * torch.where(levels, torch.ones_like(faint), 0.3 * faint)

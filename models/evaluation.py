@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,9 +15,15 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from models.card import Card
-from models.inference import load_network, predict_logits
+from models.fusion_evaluation import FusionRow, fusion_table
+from models.inference import load_network, predict_card, read_network
+from models.label_map_sources import load_maps
+from models.label_maps import LabelMap
 from models.network import SharedNetwork
-from models.normalisation import kind_code
+from models.plan import read_plan
+from models.release import listed_network
+from models.rendered_evaluation import RenderedTest, rendered_dice
+from models.rendering import RenderingSettings
 from models.standardisation import standardise
 
 Array = npt.NDArray[np.float64]
@@ -77,13 +83,20 @@ def read_nifti(path: Path) -> Scan:
     return Scan(voxels, (k, j, i))
 
 
-def evaluate(
-    card: Card, image: Path, labels: Path, modality: str, *, table: Path | None = None, tolerance_mm: float = 3.0
+def evaluate(  # noqa: PLR0913 - what is measured, and against what, are independent
+    card: Card,
+    image: Path,
+    labels: Path,
+    modality: str,
+    *,
+    table: Path | None = None,
+    weights: Path | None = None,
+    tolerance_mm: float = 3.0,
 ) -> list[Agreement]:
     """Agreement of the card's network with a reference label volume on the same grid as the image (both NIfTI).
 
-    `table`: JSON of label -> name (ours or TotalSegmentator's); without it the labels are the card's, 1..N.
-    Structures that the reference does not contain are left out.
+    `table`: JSON of label -> name (ours or TotalSegmentator's); without it the labels are the card's, 1..N. `weights`:
+    a file as training wrote it, instead of the card's. Structures that the reference does not contain are left out.
     """
     scan, reference = read_nifti(image), read_nifti(labels)
     if scan.voxels.shape != reference.voxels.shape:
@@ -92,8 +105,61 @@ def evaluate(
         )
     names = read_names(card, table)
     truth = harmonise(reference.voxels, names, card.structures)
-    found = segment(load_network(card), card, scan, modality)
+    found = segment(card_network(card, weights), card, scan, modality)
     return compare(found, truth, card.structures, scan.spacing, tolerance_mm)
+
+
+def rendered_columns(  # noqa: PLR0913 - as the command's options
+    card: Card,
+    configuration: Path,
+    maps: Path,
+    names: Sequence[str],
+    *,
+    images: int,
+    weights: Path | None = None,
+    unseen: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Dice per structure on rendered images, by how the network is asked: CT, MR, either as unknown, both fused.
+
+    `names`: the maps that are rendered; all of the card's anatomy in the configuration unless given. `unseen`: with
+    contrasts that training never draws.
+    """
+    settings, sources = _rendering(card, configuration, maps, names)
+    settings = replace(settings, contrast="unseen" if unseen else "trained")
+    network = card_network(card, weights)
+    tests = {
+        "CT": RenderedTest(("CT",), card.window, images),
+        "MR": RenderedTest(("MR",), card.window, images),
+        "CT as unknown": RenderedTest(("CT",), card.window, images, told="unknown"),
+        "MR as unknown": RenderedTest(("MR",), card.window, images, told="unknown"),
+        "CT+MR": RenderedTest(("CT", "MR"), card.window, images),
+    }
+    return {key: rendered_dice(network, sources, card.structures, settings, test) for key, test in tests.items()}
+
+
+def fused_rows(
+    card: Card, configuration: Path, maps: Path, names: Sequence[str], *, images: int, weights: Path | None = None
+) -> list[FusionRow]:
+    """What a pair brings over either image; arguments as for `rendered_columns`."""
+    settings, sources = _rendering(card, configuration, maps, names)
+    return fusion_table(card_network(card, weights), sources, card.structures, settings, card.window, images=images)
+
+
+def _rendering(
+    card: Card, configuration: Path, maps: Path, names: Sequence[str]
+) -> tuple[RenderingSettings, list[LabelMap]]:
+    """Rendering of an anatomy on the card's grid, and the maps; harmonised maps are kept where training keeps them."""
+    plan = read_plan(configuration).anatomies[card.anatomy]
+    wanted = list(names) or sorted(plan.maps)
+    sources = list(load_maps(maps, wanted).values())
+    if other := [source.name for source in sources if source.anatomy != card.anatomy]:
+        raise ValueError(f"expected maps of the {card.anatomy}, got {', '.join(other)}")
+    return replace(plan.rendering, spacing=card.spacing_mm[0]), sources
+
+
+def card_network(card: Card, weights: Path | None = None) -> SharedNetwork:
+    """The card's network, or one of other weights (a training's) that answers the card's structures."""
+    return load_network(card) if weights is None else listed_network(read_network(weights), [card])
 
 
 def read_names(card: Card, table: Path | None) -> dict[int, str]:
@@ -122,7 +188,7 @@ def segment(network: SharedNetwork, card: Card, scan: Scan, modality: str) -> np
     volume = torch.from_numpy(scan.voxels)[None, None]
     small = _resample(volume, grid)[0, 0]
     image = standardise(small, modality)
-    logits = predict_logits(network, image, kind_code(modality), card.anatomy, window=card.window)
+    logits = predict_card(network, image, modality, card)
     return _argmax_on(logits, scan.voxels.shape)
 
 

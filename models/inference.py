@@ -17,11 +17,13 @@ from torch import Tensor
 
 from models.card import Card
 from models.network import NetworkShape, SharedNetwork
+from models.normalisation import kind_code
 from models.standardisation import standardise
 
 __all__ = [
     "choose_precision",
     "load_network",
+    "predict_card",
     "predict_fused_logits",
     "predict_logits",
     "read_network",
@@ -81,6 +83,28 @@ def choose_precision(device: str = "cpu") -> str:
     flags = Path("/proc/cpuinfo")
     words = set(flags.read_text(encoding="ascii", errors="replace").split()) if flags.is_file() else set()
     return "bf16" if words & {"avx512_bf16", "amx_bf16"} else "fp32"
+
+
+def predict_card(
+    network: SharedNetwork, image: Tensor, kind: str, card: Card, *, precision: str = "auto", window_batch: int = 1
+) -> Tensor:
+    """Scores (C, k, j, i), fp32, of a standardised image of `kind` as a card asks for them.
+
+    The logits of the image; with the card's test-time options their mean over the mirrored image and over the code of
+    unknown modality.
+    """
+    codes = [kind, "unknown"] if card.averaging.as_unknown and kind != "unknown" else [kind]
+    views = [False, True] if card.averaging.flip_left_right else [False]
+    total: Tensor | None = None
+    for code, flipped in itertools.product(codes, views):
+        logits = predict_logits(
+            network, image.flip(-1) if flipped else image, kind_code(code, device=image.device), card.anatomy,
+            window=card.window, window_batch=window_batch, precision=precision,
+        )  # fmt: skip
+        logits = logits.flip(-1) if flipped else logits
+        total = logits if total is None else total.add_(logits)
+    assert total is not None
+    return total.div_(len(codes) * len(views))
 
 
 def predict_logits(  # noqa: PLR0913 - the window is four independent choices

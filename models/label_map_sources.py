@@ -14,6 +14,7 @@ from models.hubmap_maps import read_hubmap_torso
 from models.knee_maps import read_hubmap_knee, read_pymskt_knee, read_spl_knee
 from models.label_maps import LabelMap
 from models.torso_maps import read_spl_abdominal
+from models.totalsegmentator_maps import read_totalsegmentator
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,16 @@ SOURCES: dict[str, Source] = {
     "hubmap_knee": Source("labelmap_hra/hra_vh_female_knee_left_0p8mm.nii.gz", read_hubmap_knee, "spl_knee", _HUBMAP),
 }
 
+SOURCES["totalsegmentator_torso"] = Source(
+    "ct_abdomen_pelvis_TS_example",
+    read_totalsegmentator,
+    attribution="TotalSegmentator's example CT and its labels (Wasserthal et al., doi:10.1148/ryai.230024), Apache-2.0",
+)
 for _anatomy, _file in (("torso", "bodyparts3d_torso_2mm_lungs"), ("knee", "bodyparts3d_knee_left_0p8mm")):
     SOURCES[f"bodyparts3d_{_anatomy}"] = Source(
         f"labelmap_bodyparts3d/{_file}.nii.gz",
         read_bodyparts,
-        attribution="BodyParts3D, (c) The Database Center for Life Science; share-alike: never to be trained on",
+        attribution="BodyParts3D, (c) The Database Center for Life Science; share-alike (CC BY-SA)",
     )
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import nrrd
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 from scipy.spatial import ConvexHull, Delaunay, QhullError
+from torch import Tensor
 
 from models.tissues import STRUCTURES, Tissue, structure_label
 
@@ -29,6 +31,15 @@ SPL_ABDOMINAL_SPACING = (3.0, 1.41, 1.41)
 """(k, j, i) in mm. At the file's 1.5 x 0.94 x 0.94 a kidney has 52 ml and lumbar vertebrae stand 18 mm apart."""
 FAT_MARGIN_MM = 60.0
 """Empty border of every map in the axial plane, in which the renderer grows subcutaneous fat."""
+
+
+@dataclass(frozen=True)
+class PlacedMap:
+    """Flattened tissue, label and outside of a map on one device."""
+
+    tissue: Tensor
+    label: Tensor
+    outside: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,15 @@ class LabelMap:
     unsettled: frozenset[str] = frozenset()
     centres: Mapping[str, tuple[npt.NDArray[np.float64], float]] = field(default_factory=dict)
     """Structure -> centre (k, j, i) in voxels and radius in voxels of the sphere of its volume."""
+
+    _placed: dict[str, PlacedMap] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, device: torch.device) -> PlacedMap:
+        """The map's volumes, flattened, as tensors on a device; kept for the next call."""
+        if str(device) not in self._placed:
+            flat = (torch.from_numpy(volume).flatten().to(device) for volume in (self.tissue, self.label, self.outside))
+            self._placed[str(device)] = PlacedMap(*flat)
+        return self._placed[str(device)]
 
     def __post_init__(self) -> None:
         """Fill in the centres."""

@@ -1,7 +1,8 @@
 """MR signal of rendered tissues, and what a scanner adds.
 
-Half of the images follow plausible contrasts (relative brightness per tissue and sequence, jittered), half are random
-Gaussian mixtures: the first teach what MR looks like, the second not to rely on it.
+Some images follow plausible contrasts (relative brightness per tissue and sequence, jittered), some the signal
+equations of `models.mr_signals`, the rest are random Gaussian mixtures: the first teach what MR looks like, the last
+not to rely on it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.deformation import chance, smooth_noise, uniform
+from models.bodies import axis_index
+from models.mr_signals import signals
+from models.randomness import Randomness
 from models.tissues import TISSUE_COUNT, Tissue
 
 SEQUENCES = ("t1", "t1_fat_sat", "t1_contrast", "t2", "t2_fat_sat", "bssfp", "pd_fat_sat")
@@ -23,6 +26,7 @@ _SIGNAL: dict[Tissue, tuple[float, ...]] = {
     Tissue.DEEP_MUSCLE: (0.33, 0.42, 0.45, 0.20, 0.22, 0.28, 0.38),
     Tissue.LIVER: (0.48, 0.60, 0.70, 0.28, 0.32, 0.40, 0.45),
     Tissue.HEPATIC_VESSEL: (0.28, 0.30, 0.90, 0.30, 0.40, 0.70, 0.40),
+    Tissue.METAL: (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     Tissue.PORTAL_VEIN: (0.28, 0.30, 0.90, 0.30, 0.40, 0.70, 0.40),
     Tissue.SPLEEN: (0.36, 0.42, 0.72, 0.48, 0.60, 0.45, 0.60),
     Tissue.PANCREAS: (0.52, 0.68, 0.72, 0.42, 0.45, 0.42, 0.50),
@@ -57,63 +61,102 @@ _SIGNAL: dict[Tissue, tuple[float, ...]] = {
     Tissue.LESION: (0.30, 0.35, 0.50, 0.70, 0.75, 0.60, 0.65),
     Tissue.MESENTERY: (0.75, 0.25, 0.35, 0.65, 0.25, 0.70, 0.25),
 }
-_DARK = (Tissue.AIR, Tissue.BOWEL_GAS, Tissue.STOMACH_GAS, Tissue.LUNG, Tissue.CORTICAL_BONE)
+_DARK = (Tissue.AIR, Tissue.BOWEL_GAS, Tissue.STOMACH_GAS, Tissue.LUNG, Tissue.CORTICAL_BONE, Tissue.METAL)
 
 
-def mr_values(generator: torch.Generator, plausible: float) -> tuple[Tensor, Tensor]:
-    """Mean and texture amplitude per tissue of one random image; `plausible`: share that looks like a sequence."""
-    if chance(plausible, generator):
-        column = int(torch.randint(len(SEQUENCES), (), generator=generator))
-        mean = torch.tensor([_SIGNAL[t][column] for t in Tissue])
-        other = torch.tensor([_SIGNAL[t][(column + 1) % len(SEQUENCES)] for t in Tissue])
-        share = uniform(0, 0.3, generator)
-        mean = (1 - share) * mean + share * other
-        mean = mean * torch.exp(0.18 * torch.randn(TISSUE_COUNT, generator=generator))
-        if chance(0.5, generator):  # flow makes vessels dark or bright in any sequence
-            flow = uniform(0.05, 1.0, generator)
-            mean[Tissue.ARTERY] = flow
-            mean[Tissue.VEIN] = flow * uniform(0.6, 1.3, generator)
-            mean[Tissue.HEART_BLOOD] = flow
+def mr_values(random: Randomness, plausible: float, equations: float, *, unseen: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and texture amplitude per tissue of one random image.
+
+    `plausible`, `equations`: shares that look like a usual sequence, and that follow the signal equations with random
+    timing; the rest are random mixtures. `unseen`: sequences of the first kind with their brightness inverted, which
+    training never draws.
+    """
+    drawn = random.uniform(0, 1)
+    if unseen:
+        mean = 1.0 - _usual_sequence(random)
+        _darken(mean, random, 1.0)
+    elif drawn < plausible:
+        mean = _usual_sequence(random)
+    elif drawn < plausible + equations:
+        mean = signals(random)
     else:
-        mean = torch.rand(TISSUE_COUNT, generator=generator)
-        for tissue in _DARK:
-            if chance(0.97, generator):
-                mean[tissue] = uniform(0, 0.12, generator)
-        if chance(0.7, generator):  # fat is one substance
-            mean[Tissue.VISCERAL_FAT] = mean[Tissue.SUBCUTANEOUS_FAT] * uniform(0.85, 1.1, generator)
-            mean[Tissue.FAT_PAD] = mean[Tissue.SUBCUTANEOUS_FAT]
-        if chance(0.8, generator):
-            mean[Tissue.DEEP_MUSCLE] = mean[Tissue.MUSCLE]
-    mean[Tissue.AIR] = uniform(0, 0.03, generator)
-    texture = 0.02 + 0.06 * torch.rand(TISSUE_COUNT, generator=generator)
+        mean = _mixture(random)
+    if unseen or drawn < plausible + equations:
+        _let_flow(mean, random)
+    mean[Tissue.AIR] = random.uniform(0, 0.03)
+    texture = 0.02 + 0.06 * random.uniforms(TISSUE_COUNT)
     texture[Tissue.AIR] = 0.0
     return mean.clamp(0), texture
 
 
-def scan_mr(image: Tensor, generator: torch.Generator) -> Tensor:
+def _usual_sequence(random: Randomness) -> Tensor:
+    column = random.integer(0, len(SEQUENCES))
+    mean = torch.tensor([_SIGNAL[t][column] for t in Tissue])
+    other = torch.tensor([_SIGNAL[t][(column + 1) % len(SEQUENCES)] for t in Tissue])
+    share = random.uniform(0, 0.3)
+    return ((1 - share) * mean + share * other) * torch.exp(0.18 * random.normals(TISSUE_COUNT))
+
+
+def _mixture(random: Randomness) -> Tensor:
+    mean = random.uniforms(TISSUE_COUNT)
+    _darken(mean, random, 0.97)
+    if random.chance(0.7):  # fat is one substance
+        mean[Tissue.VISCERAL_FAT] = mean[Tissue.SUBCUTANEOUS_FAT] * random.uniform(0.85, 1.1)
+        mean[Tissue.FAT_PAD] = mean[Tissue.SUBCUTANEOUS_FAT]
+    if random.chance(0.8):
+        mean[Tissue.DEEP_MUSCLE] = mean[Tissue.MUSCLE]
+    return mean
+
+
+def _darken(mean: Tensor, random: Randomness, probability: float) -> None:
+    """Air, gas, lung, cortex and metal give hardly any signal. In place."""
+    for tissue in _DARK:
+        if random.chance(probability):
+            mean[tissue] = random.uniform(0, 0.12)
+
+
+def _let_flow(mean: Tensor, random: Randomness) -> None:
+    """Flow makes vessels dark or bright in any sequence. In place."""
+    if random.chance(0.5):
+        flow = random.uniform(0.05, 1.0)
+        mean[Tissue.ARTERY] = flow
+        mean[Tissue.VEIN] = flow * random.uniform(0.6, 1.3)
+        mean[Tissue.HEART_BLOOD] = flow
+
+
+def scan_mr(image: Tensor, random: Randomness) -> Tensor:
     """Bias field, contrast curve, ghosts, Gibbs ringing and Rician noise on an image (D, H, W) of about 0..1."""
-    shape: tuple[int, int, int] = image.shape  # type: ignore[assignment]
     image = image.clamp(min=0)
-    bias = smooth_noise(shape, uniform(24, 60, generator), generator)[0]
-    image = image * torch.exp(uniform(0, 0.35, generator) * bias)
-    image = image ** (2.0 ** uniform(-1.3, 1.0, generator))
-    if chance(0.15, generator):  # motion ghost along one in-plane axis
-        shift = int(uniform(4, 24, generator))
-        image = image + uniform(0.02, 0.1, generator) * torch.roll(image, shift, 1 if chance(0.7, generator) else 2)
-    if chance(0.15, generator):
-        image = _gibbs(image, uniform(0.55, 0.9, generator))
-    sigma = uniform(0.0, 0.06, generator)
-    real = image + sigma * torch.randn(shape, generator=generator)
-    imaginary = sigma * torch.randn(shape, generator=generator)
+    bias = random.smooth(image.shape, random.uniform(24, 60))[0]
+    image = image * torch.exp(random.uniform(0, 0.35) * bias)
+    if random.chance(0.2):
+        image = image * _coil(image, random)
+    image = image ** (2.0 ** random.uniform(-1.3, 1.0))
+    if random.chance(0.15):  # motion ghost along one in-plane axis
+        shift = int(random.uniform(4, 24))
+        image = image + random.uniform(0.02, 0.1) * torch.roll(image, shift, 1 if random.chance(0.7) else 2)
+    if random.chance(0.15):
+        image = _gibbs(image, random.uniform(0.55, 0.9))
+    sigma = 0.06 * random.uniform(0.0, 1.0) ** 2
+    real = image + sigma * random.noise(image.shape)
+    imaginary = sigma * random.noise(image.shape)
     return torch.sqrt(real**2 + imaginary**2)
+
+
+def _coil(image: Tensor, random: Randomness) -> Tensor:
+    """Fall-off of a surface coil in front of, behind or beside the body: from 1 down to a tenth at the far side."""
+    axis = random.integer(1, 3)
+    across = axis_index(image, axis) / max(1, image.shape[axis] - 1)
+    depth = across if random.chance(0.5) else 1 - across
+    return torch.exp(-random.uniform(0.3, 2.3) * depth)
 
 
 def _gibbs(image: Tensor, kept: float) -> Tensor:
     """Cut the in-plane spectrum to a share `kept` per axis."""
     spectrum = torch.fft.rfft2(image)
     height, width = image.shape[1:]
-    rows = torch.fft.fftfreq(height).abs() <= kept / 2
-    columns = torch.fft.rfftfreq(width) <= kept / 2
+    rows = torch.fft.fftfreq(height, device=image.device).abs() <= kept / 2
+    columns = torch.fft.rfftfreq(width, device=image.device) <= kept / 2
     cut: Tensor = torch.fft.irfft2(spectrum * (rows[:, None] & columns[None]), s=(height, width))
     return cut.clamp(min=0)
 

@@ -182,22 +182,24 @@ class SharedNetwork(nn.Module):
         full = self.full_code(code.to(x.device), anatomy)
         return self._decode(self.encoder(x, full), full, anatomy)
 
-    def forward_fused(self, images: Sequence[Tensor], kinds: Sequence[str], anatomy: str) -> list[Tensor] | Tensor:
+    def forward_fused(
+        self, images: Sequence[Tensor], kinds: Sequence[str], anatomy: str, *, code: str = ""
+    ) -> list[Tensor] | Tensor:
         """Logits from several registered images (B, 1, D, H, W) of the same patients, for instance one CT and one MR.
 
         Each image goes through the one encoder with its own code; the features are averaged at every level and
-        decoded with the CT+MR code. A single image falls back to `forward`.
+        decoded with the CT+MR code. A single image falls back to `forward`, unless `code` names the decoder's code.
         """
         if len(images) != len(kinds) or not images:
             raise ValueError(f"expected as many kinds as images and at least one, got {len(images)} and {len(kinds)}")
         samples = images[0].shape[0]
         device = images[0].device
         codes = torch.cat([kind_code(kind, device=device).expand(samples, -1) for kind in kinds])
-        if len(images) == 1:
+        if len(images) == 1 and not code:
             return self(images[0], codes, anatomy)  # type: ignore[no-any-return]
         features = self.encoder(torch.cat(list(images)), self.full_code(codes, anatomy))
         fused = [f.reshape(len(images), samples, *f.shape[1:]).mean(0) for f in features]
-        full = self.full_code(kind_code("CT+MR", device=device).expand(samples, -1), anatomy)
+        full = self.full_code(kind_code(code or "CT+MR", device=device).expand(samples, -1), anatomy)
         return self._decode(fused, full, anatomy)
 
     def full_code(self, code: Tensor, anatomy: str) -> Tensor:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from models.label_map_sources import load_maps
 from models.label_maps import LabelMap
+from models.plan import AnatomyPlan, read_plan
+from models.randomness import Randomness
 from models.rendering import RenderedPatch, render_patch
 from models.tissues import IGNORED, UNSETTLED
-from models.training import AnatomyPlan, read_plan
 
 Picture = npt.NDArray[np.uint8]
 """(rows, columns, 3)."""
@@ -33,20 +33,21 @@ def render_preview(config: Path, out_png: Path, *, maps: Path, seed: int = 0, ca
         cache: Folder that keeps harmonised maps.
     """
     plan = read_plan(config)
-    generator = torch.Generator().manual_seed(seed)
+    random = Randomness(seed)
     rows = [
-        _row(label_map, anatomy, generator)
+        _row(label_map, anatomy, random)
         for anatomy in plan.anatomies.values()
         for label_map in load_maps(maps, sorted(anatomy.maps), cache=cache).values()
     ]
     write_png(stack(rows), out_png)
 
 
-def _row(label_map: LabelMap, plan: AnatomyPlan, generator: torch.Generator) -> Picture:
-    shape = plan.patches[0][0]
+def _row(label_map: LabelMap, plan: AnatomyPlan, random: Randomness) -> Picture:
+    stage, settings = plan.at(1.0)
+    shape = stage.patches[0][0]
     parts: list[Picture] = []
     for kind in ("CT", "MR"):
-        patch = render_patch(label_map, shape, kind, plan.rendering, generator)
+        patch = render_patch(label_map, shape, kind, settings, random)
         parts.extend(_sections(patch))
     height = max(part.shape[0] for part in parts)
     return np.concatenate([np.pad(part, ((0, height - part.shape[0]), (0, 2), (0, 0))) for part in parts], axis=1)
@@ -54,14 +55,19 @@ def _row(label_map: LabelMap, plan: AnatomyPlan, generator: torch.Generator) -> 
 
 def _sections(patch: RenderedPatch) -> list[Picture]:
     image, label = patch.image[0, 0].numpy(), patch.label[0].numpy()
-    low, high = _WINDOWS[patch.kind if patch.kind in _WINDOWS else "MR"]
-    gray = (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    gray = gray_levels(image, patch.kind)
     k, j = image.shape[0] // 2, image.shape[1] // 2
     sections = []
     for where in ((k,), (slice(None, None, -1), j)):
         sections.append(np.repeat(gray[where][..., None], 3, axis=-1))
         sections.append(colours()[label[where]])
     return sections
+
+
+def gray_levels(image: npt.NDArray[np.float32], kind: str) -> Picture:
+    """A standardised image of `kind` as 8-bit gray, in the window of its kind."""
+    low, high = _WINDOWS[kind if kind in _WINDOWS else "MR"]
+    return np.asarray(np.clip((image - low) / (high - low), 0, 1) * 255, np.uint8)
 
 
 def colours() -> Picture:

@@ -51,6 +51,12 @@ def release_weights(weights: Path, cards: Sequence[Path]) -> str:
 
 def _export_listed(network: SharedNetwork, cards: Sequence[Card], target: Path) -> None:
     """Export with the output rows of the cards' structures alone."""
+    listed = listed_network(network, cards)
+    export_weights(listed.state_dict(), listed.shape, target)
+
+
+def listed_network(network: SharedNetwork, cards: Sequence[Card]) -> SharedNetwork:
+    """A trained network with the output rows of the cards' structures alone, in evaluation mode."""
     tensors = network.state_dict()
     outputs = dict(network.shape.outputs)
     for card in cards:
@@ -58,4 +64,6 @@ def _export_listed(network: SharedNetwork, cards: Sequence[Card], target: Path) 
         outputs[card.anatomy] = len(rows)
         for name in [key for key in tensors if key.startswith(f"heads.{card.anatomy}.layers.")]:
             tensors[name] = tensors[name][rows]
-    export_weights(tensors, replace(network.shape, outputs=outputs), target)
+    listed = SharedNetwork(replace(network.shape, outputs=outputs))
+    listed.load_state_dict(tensors)
+    return listed.eval()

@@ -2,80 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.inference import predict_fused_logits, predict_logits
 from models.label_maps import LabelMap
 from models.network import SharedNetwork
 from models.normalisation import kind_code
-from models.rendering import RenderingSettings, deform, paint_image
-from models.tissues import structure_label
+from models.randomness import Randomness
+from models.rendering import Anatomy, RenderingSettings, deform, paint_image
+from models.tissues import Tissue, structure_label
+from models.warping import shifted
 
 SEED = 20_261
 """Not training's."""
 
+Hidden = dict[str, dict[Tissue, Tissue]]
+"""Image kind -> tissues that look like another one there."""
+
 
 @dataclass(frozen=True)
 class RenderedTest:
-    """What is rendered: one kind or two (fused, of the same anatomy), voxels (k, j, i) of each image, how many."""
+    """What is rendered, and how the network is asked.
+
+    `kinds`: one kind, or two that are fused (of the same anatomy). `shape`: voxels (k, j, i) of each image. `told`: the
+    kind the network is told instead of a single image's own. `shift_mm`: how far the second image is displaced, in a
+    random direction. `hidden`: tissues that cannot be told apart in an image.
+    """
 
     kinds: tuple[str, ...]
     shape: tuple[int, int, int]
     images: int = 8
+    told: str | None = None
+    shift_mm: float = 0.0
+    hidden: Hidden | None = None
+
+
+class Overlaps:
+    """Voxels per structure that were found, are true, and are both, over any number of images."""
+
+    def __init__(self, structures: Sequence[str]) -> None:
+        self._structures = structures
+        self._counts = np.zeros((3, len(structures) + 1))
+
+    def add(self, found: Tensor, true: Tensor) -> None:
+        """Count one image's known voxels."""
+        rows = (found[found == true], found, true)
+        classes = len(self._structures) + 1
+        self._counts += np.stack([torch.bincount(row, minlength=classes).cpu().numpy() for row in rows])
+
+    def dice(self) -> dict[str, float]:
+        """Dice of every structure that was there."""
+        both, found, true = self._counts
+        return {
+            name: float(2 * both[label] / (found[label] + true[label]))
+            for label, name in enumerate(self._structures, start=1)
+            if true[label] > 0
+        }
 
 
 def rendered_dice(
     network: SharedNetwork,
-    source: LabelMap,
+    sources: LabelMap | Iterable[LabelMap],
     structures: Sequence[str],
     settings: RenderingSettings,
     test: RenderedTest,
 ) -> dict[str, float]:
-    """Dice per structure, pooled over random renderings of a map.
+    """Dice per structure, pooled over random renderings of one map or, in turn, of several.
 
     Args:
         network: In evaluation mode.
-        source: The map; a map the network was trained on measures new contrasts and deformations of a seen body.
+        sources: A map the network was trained on measures new contrasts and deformations of a seen body.
         structures: The network's, in the order of its outputs from 1.
         settings: Rendering, as in training.
         test: What is rendered.
     """
-    generator = torch.Generator().manual_seed(SEED)
-    counts = np.zeros((3, len(structures) + 1))
-    settings = replace(settings, geometry=replace(settings.geometry, cropped=0.0, focus=()))
-    renumbered = _renumbering(source.anatomy, structures)
-    for _ in range(test.images):
-        anatomy = deform(source, test.shape, settings, generator)
-        patches = [paint_image(anatomy, (kind, kind), settings, generator) for kind in test.kinds]
-        images = [patch.image[0, 0] for patch in patches]
-        if len(images) == 1:
-            logits = predict_logits(network, images[0], kind_code(test.kinds[0]), source.anatomy, window=test.shape)
-        else:
-            logits = predict_fused_logits(network, images, test.kinds, source.anatomy, window=test.shape)
+    maps = [sources] if isinstance(sources, LabelMap) else list(sources)
+    random = Randomness(SEED)
+    settings = replace(settings, geometry=replace(settings.geometry, cropped=0.0, focus=()), narrow_ct=0.0)
+    overlaps = Overlaps(structures)
+    for n in range(test.images):
+        source = maps[n % len(maps)]
+        anatomy = deform(source, test.shape, settings, random)
+        images = [_painted(anatomy, kind, settings, test, random) for kind in test.kinds]
+        direction = torch.tensor([random.normal() for _ in range(3)])
+        if test.shift_mm and len(images) > 1:
+            move = direction / direction.norm() * test.shift_mm / settings.spacing
+            images[1] = shifted(images[1][None, None], move.tolist())[0, 0]
+        logits = _asked(network, images, source.anatomy, test)
         known = anatomy.label >= 0
-        counts += _overlaps(logits.argmax(0)[known], renumbered[anatomy.label[known]], len(structures) + 1)
-    return {
-        name: float(2 * counts[0, label] / (counts[1, label] + counts[2, label]))
-        for label, name in enumerate(structures, start=1)
-        if counts[2, label] > 0
-    }
+        overlaps.add(logits.argmax(0)[known], _renumbering(source.anatomy, structures)[anatomy.label[known]])
+    return overlaps.dice()
 
 
-def _renumbering(anatomy: str, structures: Sequence[str]) -> torch.Tensor:
+def _painted(
+    anatomy: Anatomy, kind: str, settings: RenderingSettings, test: RenderedTest, random: Randomness
+) -> Tensor:
+    tissue = anatomy.tissue.clone()
+    for hidden, like in (test.hidden or {}).get(kind, {}).items():
+        tissue[anatomy.tissue == hidden] = like
+    told = test.told if test.told and len(test.kinds) == 1 else kind
+    return paint_image(replace(anatomy, tissue=tissue), (kind, told), settings, random).image[0, 0]
+
+
+def _asked(network: SharedNetwork, images: Sequence[Tensor], anatomy: str, test: RenderedTest) -> Tensor:
+    if len(images) > 1:
+        return predict_fused_logits(network, images, test.kinds, anatomy, window=test.shape)
+    return predict_logits(network, images[0], kind_code(test.told or test.kinds[0]), anatomy, window=test.shape)
+
+
+def _renumbering(anatomy: str, structures: Sequence[str]) -> Tensor:
     """Training's label -> the network's output; structures that it lacks are background."""
     numbers = torch.zeros(256, dtype=torch.long)
     for output, name in enumerate(structures, start=1):
         numbers[structure_label(anatomy, name)] = output
     return numbers
-
-
-def _overlaps(
-    found: torch.Tensor, truth: torch.Tensor, classes: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """(3, classes): voxels in common, found, true."""
-    rows = (found[found == truth], found, truth)
-    return np.stack([torch.bincount(row, minlength=classes).numpy().astype(np.float64) for row in rows])

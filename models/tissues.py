@@ -75,6 +75,7 @@ class Tissue(IntEnum):
     LESION = 38
     MESENTERY = 39
     PORTAL_VEIN = 40
+    METAL = 41
 
 
 TISSUE_COUNT = len(Tissue)

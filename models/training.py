@@ -5,187 +5,159 @@ from __future__ import annotations
 import json
 import math
 import time
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.deformation import Geometry, chance
 from models.label_map_sources import load_maps
 from models.label_maps import LabelMap
 from models.losses import ClassWeights, class_confusions, distillation_loss, segmentation_loss
 from models.network import NetworkShape, SharedNetwork
 from models.normalisation import kind_code
-from models.rendering import Anatomy, RenderedPatch, RenderingSettings, deform, paint_image
-from models.tissues import STRUCTURES, structure_label
+from models.optimiser import Optimiser
+from models.plan import TrainingPlan, read_plan, without_maps
+from models.randomness import Randomness
+from models.rendering import RenderedPatch, RenderingSettings, deform, paint_image
+from models.tissues import structure_label
+from models.warping import shifted
 
 _log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True)
-class AnatomyPlan:
-    """What one anatomy is trained on: share of the steps, maps and patch shapes with weights, rendering, emphasis."""
-
-    share: float
-    maps: Mapping[str, float]
-    patches: tuple[tuple[tuple[int, int, int], float], ...]
-    rendering: RenderingSettings
-    emphasis: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything a training run depends on besides the maps."""
-
-    anatomies: Mapping[str, AnatomyPlan]
-    steps: int = 5000
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warm_up: int = 100
-    average: float = 0.997
-    distillation: float = 0.3
-    distillation_after: float = 0.2
-    balance: float = 0.5
-    balance_until: float = 0.7
-    unknown: float = 0.2
-    fused: float = 0.08
-    seed: int = 1
-    threads: int = 1
-    precision: str = "bf16"
-    checkpoint_steps: int = 100
-    network: Mapping[str, Any] = field(default_factory=dict)
-
-    def shape(self) -> NetworkShape:
-        """Shape of the network that the plan trains."""
-        return NetworkShape({name: len(STRUCTURES[name]) + 1 for name in self.anatomies}, **self.network)
-
-
-def read_plan(config: Path) -> TrainingPlan:
-    """The plan in a TOML: ``[training]``, ``[network]`` and one ``[anatomy.NAME]`` per anatomy.
-
-    Raises:
-        ValueError: A key is unknown or missing; the message names it.
-    """
-    document = tomllib.loads(config.read_text(encoding="utf-8"))
-    try:
-        anatomies = {name: _read_anatomy(table) for name, table in document["anatomy"].items()}
-        network = _with_tuples(document.get("network", {}))
-        return TrainingPlan(anatomies, network=network, **document.get("training", {}))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{config}: expected a training configuration, got the problem {error}") from error
-
-
-def _read_anatomy(table: Mapping[str, Any]) -> AnatomyPlan:
-    rendering = dict(table["rendering"])
-    geometry = Geometry(**_with_tuples(rendering.pop("geometry", {})))
-    patches = tuple((tuple(entry["shape"]), float(entry["weight"])) for entry in table["patches"])
-    return AnatomyPlan(
-        float(table["share"]),
-        dict(table["maps"]),
-        patches,
-        RenderingSettings(geometry=geometry, **_with_tuples(rendering)),
-        dict(table.get("emphasis", {})),
-    )
-
-
-def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML's lists as tuples, so that the plan is hashable and frozen."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+MODALITIES = ("CT", "MR")
 
 
 class Trainer:
-    """A network in training: weights, their running average, optimiser, random state and step."""
+    """A network in training: weights, their running average, optimiser, source of chance and step."""
 
-    def __init__(self, plan: TrainingPlan, maps: Mapping[str, LabelMap]) -> None:
+    def __init__(self, plan: TrainingPlan, maps: Mapping[str, LabelMap], *, device: torch.device | str = "cpu") -> None:
         self.plan = plan
         self.maps = maps
+        self.device = torch.device(device)
         torch.manual_seed(plan.seed)
         self.network = SharedNetwork(plan.shape())
+        if plan.start:
+            self.network.load_state_dict(_matching(load_file(plan.start), self.network.state_dict()))
+        self.network = self.network.to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
-        )
-        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.optimiser = Optimiser(self.network, weight_decay=plan.weight_decay)
+        self.random = Randomness(plan.seed, self.device)
         self.step = 0
 
-    def learning_rate(self) -> float:
+    @property
+    def done(self) -> float:
+        """Share of the plan's steps that are made."""
+        return min(1.0, self.step / max(1, self.plan.steps))
+
+    def rate_factor(self) -> float:
         """Linear warm-up, then a cosine to a hundredth."""
-        plan = self.plan
-        if self.step < plan.warm_up:
-            return plan.learning_rate * (self.step + 1) / plan.warm_up
-        done = min(1.0, self.step / max(1, plan.steps))
-        return plan.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        if self.step < self.plan.warm_up:
+            return (self.step + 1) / self.plan.warm_up
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.done))
 
     def run_step(self) -> dict[str, float]:
-        """One optimiser step on a CT and an MR patch (or on one fused pair); returns the losses."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
-        name = _pick({a: p.share for a, p in self.plan.anatomies.items()}, self.generator)
+        """One optimiser step on CT and MR patches (or on fused pairs); returns the losses."""
+        plan = self.plan
+        name = self.random.pick_name({anatomy: p.share for anatomy, p in plan.anatomies.items()})
         self.network.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.precision == "bf16"):
-            losses = self._fused(name) if chance(self.plan.fused, self.generator) else self._both(name)
+        self.optimiser.zero_grad()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+            losses = self._fused(name) if self.random.chance(plan.fused) else self._unpaired(name)
         total = losses.pop("total")
         total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if bool(torch.isfinite(norm)):
-            self.optimiser.step()
+            factor = self.rate_factor()
+            self.optimiser.step(plan.learning_rate * factor, plan.affine_rate * factor)
         self._update_average()
         self.step += 1
         return {"loss": float(total.detach())} | {
             f"{name}_{key}": float(value.detach()) for key, value in losses.items()
         }
 
-    def _both(self, name: str) -> dict[str, Tensor]:
-        """Losses of one CT and one MR patch of different anatomies, and the distillation between them."""
-        losses: dict[str, Tensor] = {}
-        confusions = []
-        for kind in ("CT", "MR"):
-            told = "unknown" if chance(self.plan.unknown, self.generator) else kind
-            patch = self._paint(name, self._deform(name), (kind, told))
-            logits = self.network(patch.image, kind_code(told), name)
-            losses[kind] = segmentation_loss(logits, patch.label, patch.unsettled, self._weights(name))
-            if self._distils():
-                confusions.append(class_confusions(logits[0], patch.label))
+    def _unpaired(self, name: str) -> dict[str, Tensor]:
+        """Losses of CT and MR patches of different anatomies, and the distillation between the modalities."""
+        shape, settings = self._stage(name)
+        kinds = [kind for kind in MODALITIES for _ in range(self.plan.batch)]
+        patches = [self._patch(name, shape, settings, kind) for kind in kinds]
+        images = torch.cat([patch.image for patch in patches])
+        codes = torch.cat([kind_code(patch.kind, device=self.device) for patch in patches])
+        logits = self.network(images, codes, name)
+        assert isinstance(logits, list)  # a network in training
+        each = self._losses(name, logits, patches)
+        losses = {
+            kind: torch.stack([e for e, k in zip(each, kinds, strict=True) if k == kind]).mean() for kind in MODALITIES
+        }
         losses["total"] = 0.5 * (losses["CT"] + losses["MR"])
-        if confusions:
+        if self._distils():
+            labels = torch.cat([patch.label for patch in patches])
+            half = self.plan.batch
+            confusions = [class_confusions(logits[0][part], labels[part]) for part in (slice(half), slice(half, None))]
             losses["KD"] = distillation_loss(confusions[0], confusions[1])
             losses["total"] = losses["total"] + self.plan.distillation * losses["KD"]
         return losses
 
     def _fused(self, name: str) -> dict[str, Tensor]:
-        """Loss of one anatomy seen by both modalities at once."""
-        anatomy = self._deform(name)
-        patches = [self._paint(name, anatomy, (kind, kind)) for kind in ("CT", "MR")]
-        logits = self.network.forward_fused([p.image for p in patches], ["CT", "MR"], name)
+        """Loss of an anatomy seen by both modalities, slightly misregistered; at times one of them is missing."""
+        shape, settings = self._stage(name)
+        anatomy = deform(self._map(name), shape, settings, self.random)
+        patches = [paint_image(anatomy, (kind, kind), settings, self.random) for kind in MODALITIES]
+        images = [patch.image for patch in patches]
+        images[1] = shifted(
+            images[1], [self.random.normal() * self.plan.misaligned_mm / settings.spacing for _ in range(3)]
+        )
+        present = [0, 1]
+        if self.random.chance(self.plan.dropped):
+            present = [self.random.integer(0, 2)]
+        logits = self.network.forward_fused(
+            [images[n] for n in present], [MODALITIES[n] for n in present], name, code="CT+MR"
+        )
         assert isinstance(logits, list)  # a network in training
-        loss = segmentation_loss(logits, anatomy.label[None], anatomy.unsettled, self._weights(name))
+        loss = self._losses(name, logits, [patches[present[0]]])[0]
         return {"fused": loss, "total": loss}
+
+    def _losses(self, name: str, logits: Sequence[Tensor], patches: Sequence[RenderedPatch]) -> list[Tensor]:
+        weights = self._weights(name)
+        return [
+            segmentation_loss([level[n : n + 1] for level in logits], patch.label, patch.unsettled, weights)
+            for n, patch in enumerate(patches)
+        ]
 
     def _weights(self, name: str) -> ClassWeights:
         """Balance helps small structures to appear and then gives way, so that their size comes out right."""
-        done = self.step / max(1, self.plan.steps)
-        balance = self.plan.balance * max(0.0, 1 - done / self.plan.balance_until)
+        balance = self.plan.balance * max(0.0, 1 - self.done / self.plan.balance_until)
         emphasis = self.plan.anatomies[name].emphasis
         return ClassWeights(balance, {structure_label(name, key): factor for key, factor in emphasis.items()})
 
     def _distils(self) -> bool:
-        return self.plan.distillation > 0 and self.step >= self.plan.distillation_after * self.plan.steps
+        return self.plan.distillation > 0 and self.done >= self.plan.distillation_after
 
-    def _deform(self, name: str) -> Anatomy:
-        plan = self.plan.anatomies[name]
-        source = self.maps[_pick(plan.maps, self.generator)]
-        shape = plan.patches[_pick_index([weight for _, weight in plan.patches], self.generator)][0]
-        return deform(source, shape, plan.rendering, self.generator)
+    def _stage(self, name: str) -> tuple[tuple[int, int, int], RenderingSettings]:
+        stage, settings = self.plan.anatomies[name].at(self.done)
+        return stage.patches[self.random.pick([weight for _, weight in stage.patches])][0], settings
 
-    def _paint(self, name: str, anatomy: Anatomy, kinds: tuple[str, str]) -> RenderedPatch:
-        return paint_image(anatomy, kinds, self.plan.anatomies[name].rendering, self.generator)
+    def _map(self, name: str) -> LabelMap:
+        return self.maps[self.random.pick_name(self.plan.anatomies[name].maps)]
+
+    def _patch(self, name: str, shape: tuple[int, int, int], settings: RenderingSettings, kind: str) -> RenderedPatch:
+        """One rendered patch; it is told to be of its kind, unknown, or at times of the other kind."""
+        told = kind
+        if self.random.chance(self.plan.unknown):
+            told = "unknown"
+        elif self.random.chance(self.plan.swapped):
+            told = MODALITIES[1 - MODALITIES.index(kind)]
+        anatomy = deform(self._map(name), shape, settings, self.random)
+        return paint_image(anatomy, (kind, told), settings, self.random)
+
+    def example(self, name: str, kind: str) -> RenderedPatch:
+        """A patch to look at, from a source of chance of its own."""
+        stage, settings = self.plan.anatomies[name].at(self.done)
+        random = Randomness(self.step, self.device)
+        source = self.maps[random.pick_name(self.plan.anatomies[name].maps)]
+        return paint_image(deform(source, stage.patches[0][0], settings, random), (kind, kind), settings, random)
 
     def _update_average(self) -> None:
         keep = min(self.plan.average, (self.step + 1) / (self.step + 10))
@@ -200,7 +172,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
+            "random": self.random.state(),
             "step": self.step,
         }
         torch.save(state, folder / "checkpoint.tmp")
@@ -209,59 +181,65 @@ class Trainer:
 
     def load(self, folder: Path) -> None:
         """Go on from `save`'s checkpoint."""
-        state = torch.load(folder / "checkpoint.pt", weights_only=True)
+        state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location=self.device)
         self.network.load_state_dict(state["network"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
+        self.random.restore({name: value.cpu() for name, value in state["random"].items()})
         self.step = state["step"]
+
+
+def _matching(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stored weights for a network, as fp32.
+
+    Raises:
+        ValueError: They are another network's.
+    """
+    other = [name for name, value in wanted.items() if name not in stored or stored[name].shape != value.shape]
+    if other:
+        raise ValueError(f"the weights to start from do not fit the network of the plan: {', '.join(other[:4])}")
+    return {name: stored[name].float() for name in wanted}
 
 
 def export_weights(weights: Mapping[str, Tensor], shape: NetworkShape, path: Path) -> None:
     """Weights as fp16 safetensors with the network's shape in the header."""
     header = {"shape": json.dumps(shape.to_header())}
-    half = {name: value.to(torch.float16).contiguous() for name, value in weights.items()}
+    half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in weights.items()}
     temporary = path.with_suffix(".tmp")
     save_file(half, str(temporary), metadata=header)
     temporary.replace(path)
 
 
-def train(
+def train(  # noqa: PLR0913 - a run's place, length and observers are independent
     config: Path,
     *,
     maps: Path,
     out: Path,
     resume: bool = False,
     minutes: float | None = None,
-    progress: Callable[[int, Mapping[str, float]], None] | None = None,
+    device: str = "cpu",
+    without: Collection[str] = (),
+    observers: Sequence[Callable[[Trainer, Mapping[str, float]], None]] = (),
 ) -> Path:
     """Train as `config` says on the label maps under the folder `maps`; returns the averaged weights.
 
     Checkpoints go to `out` every ``checkpoint_steps``, harmonised maps to ``out/maps``; with `resume`, training goes on
-    from there. It stops at the plan's steps, or earlier after `minutes`.
+    from there. It stops at the plan's steps, or earlier after `minutes`. Maps named by `without` are left out.
+    `observers` are called after every step with its losses.
     """
-    plan = read_plan(config)
+    plan = without_maps(read_plan(config), without)
     torch.set_num_threads(plan.threads)
     names = {name for anatomy in plan.anatomies.values() for name in anatomy.maps}
-    trainer = Trainer(plan, load_maps(maps, sorted(names), cache=out / "maps"))
+    trainer = Trainer(plan, load_maps(maps, sorted(names), cache=out / "maps"), device=device)
     if resume and (out / "checkpoint.pt").exists():
         trainer.load(out)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     while trainer.step < plan.steps and time.monotonic() < deadline:
         losses = trainer.run_step()
-        if progress is not None:
-            progress(trainer.step, losses)
+        for observe in observers:
+            observe(trainer, losses)
         if trainer.step % plan.checkpoint_steps == 0:
             trainer.save(out)
     trainer.save(out)
     _log.info("training_stopped", step=trainer.step, weights=str(out / "weights.safetensors"))
     return out / "weights.safetensors"
-
-
-def _pick(weights: Mapping[str, float], generator: torch.Generator) -> str:
-    names = list(weights)
-    return names[_pick_index([weights[name] for name in names], generator)]
-
-
-def _pick_index(weights: list[float], generator: torch.Generator) -> int:
-    return int(torch.multinomial(torch.tensor(weights, dtype=torch.float64), 1, generator=generator))

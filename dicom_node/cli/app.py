@@ -275,29 +275,77 @@ def train(
     maps: MapsOption,
     output: OutputOption,
     minutes: Annotated[float, typer.Option("--minutes", help="Stop after this long; the same command resumes.")] = 60,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="MAP", help="Leave a label map out; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train the shared network; resumes."""
     from dicom_node.cli.training import run_train
 
-    run_train(configuration, maps, output, minutes=minutes)
+    run_train(configuration, maps, output, minutes=minutes, without=without or [], device=device)
 
 
 @app.command()
 def evaluate(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE.nii.gz")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS.nii.gz", help="On the image's grid.")],
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE.nii.gz]")] = None,
+    labels: Annotated[Path | None, typer.Argument(metavar="[LABELS.nii.gz]", help="On the image's grid.")] = None,
     card: Annotated[str, typer.Option("--card")] = "torso",
     modality: Annotated[str, typer.Option("--modality", help="CT, MR or unknown.")] = "CT",
     table: Annotated[
         Path | None,
         typer.Option("--table", metavar="NAMES.json", help="Label to name; else labels are numbered as in the card."),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A training's weights instead of the card's.")
+    ] = None,
+    rendered: Annotated[
+        Path | None, typer.Option("--rendered", metavar="TRAINING.toml", help="Measure on rendered images instead.")
+    ] = None,
+    fusion: Annotated[
+        Path | None, typer.Option("--fusion", metavar="TRAINING.toml", help="Measure what a CT and MR pair brings.")
+    ] = None,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="The proof of the method: every way of sharing, side by side.")
+    ] = False,
+    maps: Annotated[
+        Path | None, typer.Option("--maps", metavar="FOLDER", help="Label maps for the rendered measurements.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--map", metavar="NAME", help="Render from this map; may be repeated.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="Renderings per column.")] = 8,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Contrasts that training never draws.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Seeds of the ablation.")] = 4,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a card on an image with known labels."""
-    from dicom_node.cli.training import run_evaluate
+    """Measure a card on an image with known labels, on rendered images, or the method itself."""
+    from dicom_node.cli.evaluating import (
+        RenderedChoice,
+        run_ablation_table,
+        run_evaluate,
+        run_fusion,
+        run_rendered,
+    )  # fmt: skip
+    from dicom_node.errors import UsageError
 
-    run_evaluate(image, labels, card_name=card, modality=modality, table=table, as_json=as_json)
+    if [image is not None, rendered is not None, fusion is not None, ablation].count(True) != 1:
+        raise UsageError("give one of: IMAGE and LABELS, --rendered, --fusion, --ablation")
+    if image is not None:
+        if labels is None:
+            raise UsageError("give the LABELS beside the IMAGE")
+        run_evaluate(image, labels, card_name=card, modality=modality, table=table, weights=weights, as_json=as_json)
+        return
+    if maps is None:
+        raise UsageError("give the folder of label maps: --maps FOLDER")
+    if ablation:
+        run_ablation_table(maps, seeds=seeds, as_json=as_json)
+    elif rendered is not None:
+        choice = RenderedChoice(rendered, maps, only or [], images, unseen)
+        run_rendered(choice, card_name=card, weights=weights, as_json=as_json)
+    elif fusion is not None:
+        choice = RenderedChoice(fusion, maps, only or [], images, unseen)
+        run_fusion(choice, card_name=card, weights=weights, as_json=as_json)
 
 
 @app.command()

@@ -47,7 +47,9 @@ def run_segment(paths: Sequence[Path], output: Path, profile: Profile, *, card_n
         reasons = sorted({item.reason for item in discovery.passed_over}) or ["there are no files"]
         raise InputRefused(f"no CT or MR image found: {'; '.join(reasons[:5])}")
     settings = parse_settings({}, origin="defaults")
-    with InferenceProcess(threads=settings.limits.inference_threads) as inference:
+    with InferenceProcess(
+        threads=settings.limits.inference_threads, compiled=settings.limits.inference_compiled
+    ) as inference:
         command = _Segmenting(output, profile, card_name, settings, inference)
         outcomes = [command.one(group) for group in discovery.series]
     if as_json:
@@ -126,9 +128,8 @@ def _keep(results: Sequence[Mapping[str, Any]], output: Path, name: str) -> list
 
 
 def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: facts[key] for key in ("structures", "confidence", "remarks", "warnings", "notes", "verified", "released")
-    }
+    kept = ("structures", "confidence", "rim_entropy", "remarks", "warnings", "notes", "verified", "released")
+    return {key: facts[key] for key in kept}
 
 
 def _print(outcomes: Sequence[Mapping[str, Any]]) -> None:

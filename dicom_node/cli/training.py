@@ -1,27 +1,29 @@
-"""``train``, ``evaluate``, ``render``: the models' side."""
+"""``train``, ``render``: making the networks."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dicom_node.cli.printing import print_json, print_table
 from dicom_node.errors import UsageError
 from dicom_node.logs import configure_logs
-from dicom_node.workflow import card_named
 
 
-def run_train(configuration: Path, maps: Path, output: Path, *, minutes: float) -> None:
+def run_train(
+    configuration: Path, maps: Path, output: Path, *, minutes: float, without: Sequence[str], device: str
+) -> None:
     """Train for some minutes, from where the last run in the same folder stopped.
 
     Raises:
         UsageError: The configuration or a label map is missing or wrong.
     """
-    from models.training import read_plan, train  # noqa: PLC0415 - torch
+    from models.plan import read_plan  # noqa: PLC0415 - torch
+    from models.training import Trainer, train  # noqa: PLC0415 - torch
+    from models.training_log import TrainingLog  # noqa: PLC0415 - torch
 
     configure_logs(json=False)
     try:
@@ -30,46 +32,19 @@ def run_train(configuration: Path, maps: Path, output: Path, *, minutes: float) 
         with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
             task = progress.add_task("", total=total)
 
-            def show(step: int, losses: Mapping[str, float]) -> None:
+            def show(trainer: Trainer, losses: Mapping[str, float]) -> None:
                 described = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-                progress.update(task, completed=step, description=described)
+                progress.update(task, completed=trainer.step, description=described)
 
-            weights = train(configuration, maps=maps, out=output, resume=True, minutes=minutes, progress=show)
+            log = TrainingLog(output)
+            weights = train(
+                configuration, maps=maps, out=output, resume=True, minutes=minutes, device=device, without=without,
+                observers=(show, log.note),
+            )  # fmt: skip
+            log.close()
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     sys.stdout.write(f"{weights}\n")
-
-
-def run_evaluate(
-    image: Path, labels: Path, *, card_name: str, modality: str, table: Path | None, as_json: bool
-) -> None:
-    """Print the agreement of a card with a reference, structure by structure.
-
-    Raises:
-        UsageError: A file is missing or of another grid.
-    """
-    from models.evaluation import evaluate  # noqa: PLC0415 - torch
-
-    try:
-        agreements = evaluate(card_named(card_name), image, labels, modality, table=table)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    if as_json:
-        print_json([vars(item) for item in agreements])
-        return
-    columns = ("structure", "Dice", "surface Dice", "HD95 mm", "volume ml", "reference ml")
-    rows = [
-        (
-            item.structure,
-            f"{item.dice:.3f}",
-            f"{item.surface_dice:.3f}",
-            f"{item.hd95_mm:.1f}",
-            f"{item.volume_ml:.0f}",
-            f"{item.reference_ml:.0f}",
-        )
-        for item in agreements
-    ]
-    print_table(f"{card_name} on {image.name} as {modality}", columns, rows)
 
 
 def run_render(configuration: Path, maps: Path, output: Path, *, seed: int) -> None:

@@ -12,7 +12,7 @@ from dicom_node.route.conditions import Condition, Subject, compile_conditions
 from dicom_node.route.elements import element_values
 from dicom_node.route.fit import fit_card
 from dicom_node.settings import Priority, RuleTable, Settings
-from models.card import Card, list_cards, load_card
+from models.card import FAST, Card, list_variants, load_card
 
 FALLBACK = "fallback"
 """Name of the built-in last rule: CT and MR of any body part go to the card whose anatomy fits."""
@@ -118,7 +118,8 @@ class Router:
     def _card(self, table: RuleTable, header: Dataset) -> tuple[str, str]:
         modality = _modality(header)
         if table.card is None:
-            takers = [name for name, card in self.cards.items() if modality in card.modalities]
+            full = {name: card for name, card in self.cards.items() if not name.endswith(FAST)}
+            takers = [name for name, card in full.items() if modality in card.modalities]
             if takers:
                 return fit_card(header, takers)
             raise InputRefused(f"no card takes modality {modality or 'none'}; see the cards' modalities")
@@ -142,7 +143,7 @@ def compile_rules(settings: Settings, cards: Mapping[str, Card] | None = None) -
         SettingsError: A rule with an unknown keyword, operator or card, with a value its keyword cannot hold, or with
             the name of another rule; or a package without cards.
     """
-    known = {name: load_card(name) for name in list_cards()} if cards is None else dict(cards)
+    known = {name: load_card(name) for name in list_variants()} if cards is None else dict(cards)
     if not known:
         raise SettingsError("the package holds no card; reinstall dicom-node")
     return Router(

@@ -111,6 +111,7 @@ def save_segmentation(segmentation: Segmentation, folder: Path) -> StoredFolder:
         "geometry": _geometry_document(labels.geometry),
         "structures": {str(label): structure.name for label, structure in labels.structures.items()},
         "confidence": segmentation.confidence,
+        "rim_entropy": segmentation.rim_entropy,
         "seconds": segmentation.seconds,
         "card": segmentation.card,
         "card_version": segmentation.card_version,
@@ -176,6 +177,7 @@ def described_segmentation(document: Mapping[str, Any], arrays: Mapping[str, npt
             certainty=Certainty(arrays["winner"], arrays["runner_up"]) if "winner" in arrays else None,
         ),
         confidence=document["confidence"],
+        rim_entropy=document.get("rim_entropy", {}),  # cases stored by an earlier version have none
         seconds=document["seconds"],
         card=document["card"],
         card_version=document["card_version"],

@@ -35,12 +35,13 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--device", default="")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--compiled", action="store_true")
     options = parser.parse_args()
     _die_with(options.parent)
     configure_logs(json=not sys.stderr.isatty())
     if options.threads:
         torch.set_num_threads(options.threads)
-    segmenter = Segmenter(options.device or None)
+    segmenter = Segmenter(options.device or None, compiled=options.compiled)
     with socket.socket(fileno=options.channel) as channel, channel.makefile("rwb") as lines:
         for line in lines:
             lines.write(json.dumps(_answer(segmenter, json.loads(line))).encode("utf-8") + b"\n")

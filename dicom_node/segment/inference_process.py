@@ -60,16 +60,22 @@ class InferenceProcess:
     Args:
         device: For :class:`~dicom_node.segment.segmenter.Segmenter`.
         threads: CPU threads of the child; as many as there are cores unless given.
+        compiled: Whether it compiles its networks.
         command: How the child is started.
 
     Requests of several threads take their turn. Use as a context manager, or call :meth:`close`.
     """
 
     def __init__(
-        self, *, device: str | None = None, threads: int | None = None, command: tuple[str, ...] | None = None
+        self,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        compiled: bool = False,
+        command: tuple[str, ...] | None = None,
     ) -> None:
         self._command = command or (sys.executable, "-m", "dicom_node.segment.inference_child")
-        self._options = (f"--device={device or ''}", f"--threads={threads or 0}")
+        self._options = (f"--device={device or ''}", f"--threads={threads or 0}", *(["--compiled"] if compiled else []))
         self._turn = threading.Lock()
         self._closed = False
         self._child: subprocess.Popen[bytes] | None = None

@@ -15,15 +15,17 @@ from dicom_node.errors import InputRefused, SegmentationFailed, SettingsError
 from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
+from dicom_node.logs import get_logger
 from dicom_node.segment.body import body_box
 from dicom_node.segment.cleaning import clean, silence_absent
 from dicom_node.segment.grids import covering_grid, crop
 from dicom_node.segment.resampling import to_grid, to_source_with_certainty
 from dicom_node.segment.segmentation import Segmentation
+from dicom_node.segment.sureness import measure_sureness
 from models.card import Card, load_card
-from models.inference import load_network, predict_logits, standardise
+from models.inference import load_network, predict_card, standardise
 from models.network import SharedNetwork
-from models.normalisation import kind_code
+from models.parity import RunningNetwork, choose_path
 
 AIR_HU = -1024.0
 CT_LIMITS = (AIR_HU, 3071.0)
@@ -31,6 +33,8 @@ CT_LIMITS = (AIR_HU, 3071.0)
 
 MOST_SCORE_BYTES = 4 * 2**30
 """Class scores (fp32) of one volume; two metres of a wide body on the torso card take half a gigabyte."""
+
+_log = get_logger("segment")
 
 LoadNetwork = Callable[[Card], SharedNetwork]
 
@@ -41,14 +45,16 @@ class Segmenter:
     Args:
         device: Where networks run, in torch's words; the first GPU where there is one, else the CPU.
         load: How a card's network is loaded; checks the weights against the card.
+        compiled: Whether to compile networks (minutes at load); kept only where the results are those of the plain one.
 
     Not for several threads at once.
     """
 
-    def __init__(self, device: str | None = None, *, load: LoadNetwork = load_network) -> None:
+    def __init__(self, device: str | None = None, *, load: LoadNetwork = load_network, compiled: bool = False) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._load = load
-        self._networks: dict[str, SharedNetwork] = {}
+        self._compiler = _compile if compiled else None
+        self._networks: dict[str, RunningNetwork] = {}
 
     def segment(self, volume: Volume, card: Card | str) -> Segmentation:
         """Segment one volume.
@@ -79,39 +85,37 @@ class Segmenter:
         with _timed(seconds, "clean"):
             clean(scores, card.structures, grid)
             silence_absent(scores)
-            confidence = _confidence(scores, card)
+            sureness = measure_sureness(scores, card.structures)
         with _timed(seconds, "label"):
             found, certainty = to_source_with_certainty(scores, grid, volume.geometry)
             labels = LabelVolume(found, volume.geometry, structures, certainty)
         return Segmentation(
             label_volume=labels,
-            confidence={structure.name: confidence[structure.name] for _, structure in labels.present()},
+            confidence={structure.name: sureness[structure.name].inside for _, structure in labels.present()},
+            rim_entropy={structure.name: sureness[structure.name].rim_entropy for _, structure in labels.present()},
             seconds=seconds,
             card=card.name,
             card_version=card.version,
             weights_sha256=card.weights_sha256,
         )
 
-    def _network(self, card: Card) -> SharedNetwork:
+    def _network(self, card: Card) -> RunningNetwork:
         key = f"{card.weights_sha256}:{card.anatomy}"
         if key not in self._networks:
             try:
-                self._networks[key] = self._load(card).to(self.device).eval()
+                network = self._load(card).to(self.device).eval()
             except ValueError as error:
                 raise SettingsError(str(error)) from error
+            self._networks[key] = choose_path(network, card.anatomy, self.device, compiler=self._compiler)
+            for reason in self._networks[key].refused:
+                _log.warning("faster inference refused", card=card.name, reason=reason)
         return self._networks[key]
 
-    def _scores(self, network: SharedNetwork, image: Tensor, modality: str, card: Card) -> Tensor:
+    def _scores(self, running: RunningNetwork, image: Tensor, modality: str, card: Card) -> Tensor:
         """(C, k, j, i) logits on the CPU."""
         ready = standardise(image, modality).to(self.device)
         try:
-            scores = predict_logits(
-                network,
-                ready,
-                kind_code(modality, device=self.device),
-                card.anatomy,
-                window=card.window,
-            )
+            scores = predict_card(running.network, ready, modality, card, precision=running.precision)
         except torch.OutOfMemoryError as error:
             raise SegmentationFailed(f"out of memory on {self.device} for a grid of {tuple(image.shape)}") from error
         if not torch.isfinite(scores).all():
@@ -163,17 +167,9 @@ def _structures(card: Card) -> dict[int, Structure]:
     return {label: anatomy[name] for label, name in enumerate(card.structures, start=1)}
 
 
-def _confidence(scores: Tensor, card: Card) -> dict[str, float]:
-    """Mean probability of each structure that was found, over the grid voxels it won."""
-    classes = scores.shape[0]
-    counts, sums = torch.zeros(classes, dtype=torch.int64), torch.zeros(classes, dtype=torch.float64)
-    for plane in scores.unbind(1):  # one at a time: the exponentials of all would double the memory
-        best, winner = plane.flatten(1).max(0)
-        probability = torch.exp(best - torch.logsumexp(plane.flatten(1), 0)).double()
-        counts += torch.bincount(winner, minlength=classes)
-        sums += torch.bincount(winner, weights=probability, minlength=classes)
-    found = zip(card.structures, counts[1:].tolist(), sums[1:].tolist(), strict=True)
-    return {name: round(total / count, 4) for name, count, total in found if count}
+def _compile(network: SharedNetwork) -> SharedNetwork:
+    compiled: SharedNetwork = torch.compile(network)  # type: ignore[assignment]
+    return compiled
 
 
 @contextmanager

@@ -51,7 +51,9 @@ class Worker:
         self._cases = Cases(database)
         self._watched = clock()
         self._engine = Engine(settings)
-        self._inference = InferenceProcess(threads=settings.limits.inference_threads)
+        self._inference = InferenceProcess(
+            threads=settings.limits.inference_threads, compiled=settings.limits.inference_compiled
+        )
         self._spool = Spool(settings.node.home / "spool")
         self._deliver = DeliveryRun(self._engine, self._cases, Deliveries(database), settings, clock)
         self._collector = Collector(

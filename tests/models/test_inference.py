@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.card import load_card
-from models.inference import load_network, predict_fused_logits, predict_logits
+from models.card import Averaging, load_card
+from models.inference import load_network, predict_card, predict_fused_logits, predict_logits
 from models.network import NetworkShape, SharedNetwork
 from models.normalisation import kind_code
 
@@ -81,3 +81,23 @@ def test_other_weights_than_the_cards_are_refused(tmp_path: Path) -> None:
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not exist"):
         load_network(replace(load_card("torso"), weights=tmp_path / "none.safetensors"))
+
+
+def test_averaging_is_the_mean_of_their_views(network: SharedNetwork, image: torch.Tensor) -> None:
+    card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging(flip_left_right=True, as_unknown=True))
+    views = [
+        predict_logits(network, image.flip(-1) if flipped else image, kind_code(kind), "torso", window=(8, 16, 16),
+                       precision="fp32")
+        for kind in ("CT", "unknown") for flipped in (False, True)
+    ]  # fmt: skip
+    expected = (views[0] + views[1].flip(-1) + views[2] + views[3].flip(-1)) / 4
+    found = predict_card(network, image, "CT", card, precision="fp32")
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    plain = predict_card(network, image, "CT", replace(card, averaging=Averaging()), precision="fp32")
+    torch.testing.assert_close(plain, views[0])
+
+
+def test_missing_image_of_a_pair_leaves_the_single_ones_answer(network: SharedNetwork, image: torch.Tensor) -> None:
+    alone = predict_logits(network, image, CT, "torso", window=(8, 16, 16), precision="fp32")
+    left = predict_fused_logits(network, [image], ["CT"], "torso", window=(8, 16, 16), precision="fp32")
+    torch.testing.assert_close(left, alone)

@@ -10,6 +10,7 @@ import torch
 
 from models.deformation import Geometry
 from models.preview import write_png
+from models.randomness import Randomness
 from models.rendering import RenderingSettings, deform, render_patch
 from models.standardisation import standardise
 from models.tissues import IGNORED, Tissue, structure_label
@@ -22,7 +23,7 @@ SHAPE = (16, 56, 64)
 
 
 def _render(kind: str, seed: int, settings: RenderingSettings = SETTINGS) -> tuple[torch.Tensor, torch.Tensor]:
-    patch = render_patch(trunk_map(), SHAPE, kind, settings, torch.Generator().manual_seed(seed))
+    patch = render_patch(trunk_map(), SHAPE, kind, settings, Randomness(seed))
     return patch.image, patch.label
 
 
@@ -65,7 +66,7 @@ def test_ct_bone_is_brighter_than_liver_and_liver_than_air_on_average() -> None:
 def test_undeformed_labels_are_the_maps_own() -> None:
     source = trunk_map()
     settings = replace(SETTINGS, geometry=STILL, arms=0, lesions=0)
-    anatomy = deform(source, SHAPE, settings, torch.Generator().manual_seed(0))
+    anatomy = deform(source, SHAPE, settings, Randomness(0))
     spine = structure_label("torso", "Spine")  # the same at every level, and levels are chosen at random
     expected = torch.from_numpy(source.label[12] == spine).expand(SHAPE)
     known = anatomy.label != IGNORED
@@ -74,15 +75,14 @@ def test_undeformed_labels_are_the_maps_own() -> None:
 
 def test_repeated_edges_teach_nothing() -> None:
     settings = replace(SETTINGS, geometry=replace(STILL, cropped=1.0))
-    generator = torch.Generator().manual_seed(2)
-    anatomy = deform(trunk_map(), SHAPE, settings, generator)
+    anatomy = deform(trunk_map(), SHAPE, settings, Randomness(2))
     edges = anatomy.label[:, 0]
     assert bool((edges == IGNORED).all()) or bool((anatomy.label[:, -1] == IGNORED).all())
 
 
 def test_fat_is_grown_outside_the_core_and_ends_in_air() -> None:
     settings = replace(SETTINGS, geometry=STILL, arms=0)
-    anatomy = deform(trunk_map(), SHAPE, settings, torch.Generator().manual_seed(0))
+    anatomy = deform(trunk_map(), SHAPE, settings, Randomness(0))
     assert int((anatomy.tissue == Tissue.SUBCUTANEOUS_FAT).sum()) > 0
     assert bool((anatomy.tissue[:, 0, 0] == Tissue.AIR).all())
 
@@ -91,7 +91,7 @@ def test_mirroring_is_off_by_default_because_sides_are_labels() -> None:
     assert not Geometry().mirrored
     source = trunk_map()
     for seed in range(8):
-        anatomy = deform(source, SHAPE, SETTINGS, torch.Generator().manual_seed(seed))
+        anatomy = deform(source, SHAPE, SETTINGS, Randomness(seed))
         liver = (anatomy.label == structure_label("torso", "Liver")).nonzero()[:, 2].float()
         kidney = (anatomy.label == structure_label("torso", "Kidney_L")).nonzero()[:, 2].float()
         if len(liver) > 20 and len(kidney) > 20:

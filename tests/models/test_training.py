@@ -8,15 +8,20 @@ import pytest
 import torch
 
 from models.inference import read_network
+from models.plan import AnatomyPlan, Stage, TrainingPlan, read_plan
 from models.rendering import RenderingSettings
-from models.training import AnatomyPlan, Trainer, TrainingPlan, read_plan
+from models.training import Trainer, export_weights, train
+from models.training_log import TrainingLog
 from tests.models.label_map_phantom import trunk_map
+
+SHIPPED = Path(__file__).parents[2] / "models/cards/training.toml"
 
 
 def _plan(**changes: object) -> TrainingPlan:
-    torso = AnatomyPlan(1.0, {"trunk": 1.0}, (((8, 32, 40), 1.0),), RenderingSettings(6.0))
+    stage = Stage(1.0, 6.0, (((8, 32, 40), 1.0),))
+    torso = AnatomyPlan(1.0, {"trunk": 1.0}, (stage,), RenderingSettings(6.0))
     values: dict[str, object] = {
-        "steps": 40, "warm_up": 2, "learning_rate": 4e-3, "precision": "fp32", "distillation_after": 0.0, "fused": 0.2,
+        "steps": 40, "warm_up": 2, "precision": "fp32", "distillation_after": 0.0, "fused": 0.2,
         "network": {"filters": 4, "blocks_down": (1, 1, 1), "blocks_up": (1, 1), "supervised_levels": 2},
     }  # fmt: skip
     return TrainingPlan({"torso": torso}, **(values | changes))  # type: ignore[arg-type]
@@ -64,16 +69,63 @@ def test_learning_rate_warms_up_and_falls() -> None:
     rates = []
     for step in range(40):
         trainer.step = step
-        rates.append(trainer.learning_rate())
+        rates.append(trainer.rate_factor())
     assert rates[0] < rates[1] <= max(rates)
     assert rates[-1] < 0.05 * max(rates)
 
 
 def test_shipped_configuration_is_readable() -> None:
-    plan = read_plan(Path(__file__).parents[2] / "models/cards/training.toml")
+    plan = read_plan(SHIPPED)
     assert set(plan.anatomies) == {"torso", "knee"}
     assert not plan.anatomies["torso"].rendering.geometry.mirrored
     assert plan.anatomies["knee"].rendering.geometry.mirrored
+
+
+def test_training_begins_from_weights_it_is_given(tmp_path: Path) -> None:
+    first = _trainer(seed=7)
+    export_weights(first.average, first.network.shape, tmp_path / "w.safetensors")
+    second = _trainer(start=str(tmp_path / "w.safetensors"))
+    for name, value in first.network.state_dict().items():
+        torch.testing.assert_close(second.network.state_dict()[name], value.half().float())
+
+
+def test_weights_of_another_network_are_no_start(tmp_path: Path) -> None:
+    other = _trainer(network={"filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 1), "supervised_levels": 2})
+    export_weights(other.average, other.network.shape, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="do not fit"):
+        _trainer(start=str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("dropped", [0.0, 1.0])
+def test_fused_steps_learn_from_a_pair_and_from_what_is_left_of_one(dropped: float) -> None:
+    trainer = _trainer(fused=1.0, dropped=dropped)
+    before = trainer.network.encoder.stem.weight.clone()
+    losses = trainer.run_step()
+    assert set(losses) == {"loss", "torso_fused"}
+    assert not torch.equal(before, trainer.network.encoder.stem.weight)
+
+
+def test_batch_is_of_each_modality() -> None:
+    losses = _trainer(batch=2, fused=0.0).run_step()
+    assert {"torso_CT", "torso_MR", "torso_KD"} < set(losses)
+    assert losses["loss"] > 0
+
+
+def test_looking_at_the_training_does_not_change_it(tmp_path: Path) -> None:
+    blind, seen = _trainer(picture_steps=1), _trainer(picture_steps=1)
+    log = TrainingLog(tmp_path)
+    for _ in range(2):
+        blind.run_step()
+        log.note(seen, seen.run_step())
+    log.close()
+    assert list((tmp_path / "events").iterdir())
+    for name, value in blind.network.state_dict().items():
+        assert torch.equal(value, seen.network.state_dict()[name]), name
+
+
+def test_map_to_leave_out_must_be_one_of_the_plan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="atlantis"):
+        train(SHIPPED, maps=tmp_path, out=tmp_path, without=["atlantis"])
 
 
 def test_unknown_key_is_named(tmp_path: Path) -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from models.card import Card, list_cards, load_card
+from models.card import Card, list_cards, list_variants, load_card
 from models.inference import load_network
 from models.label_map_sources import load_maps
 from models.normalisation import IMAGE_KINDS, count_parameters
+from models.plan import read_plan
 from models.rendered_evaluation import RenderedTest, rendered_dice
 from models.tissues import STRUCTURES
-from models.training import read_plan
 
 CONFIGURATION = Path(__file__).parents[2] / "models/cards/training.toml"
 
 
-@pytest.fixture(params=list_cards())
+@pytest.fixture(params=list_variants())
 def card(request: pytest.FixtureRequest) -> Card:
     return load_card(request.param)
 
@@ -31,7 +31,7 @@ def test_card_names_the_networks_structures_in_its_order(card: Card) -> None:
 
 def test_card_works_on_the_grid_it_was_trained_on(card: Card) -> None:
     plan = read_plan(CONFIGURATION).anatomies[card.anatomy]
-    assert card.spacing_mm == (plan.rendering.spacing,) * 3
+    assert card.spacing_mm in [(stage.spacing,) * 3 for stage in plan.stages]
     assert all(size % load_network(card).shape.stride == 0 for size in card.window)
 
 
@@ -52,6 +52,12 @@ def test_card_says_what_it_was_trained_on_and_how_good_it_is(card: Card) -> None
     assert all(entry["licence"] for entry in card.document["training"]["map"])
     assert card.document["limits"]["text"]
     assert card.document["quality"]
+
+
+def test_weights_trained_on_share_alike_maps_carry_that_licence(card: Card) -> None:
+    maps = [entry["licence"] for entry in card.document["training"]["map"]]
+    if any("BY-SA" in licence for licence in maps):
+        assert "CC BY-SA" in card.document["weights"]["licence"]
 
 
 @pytest.mark.slow
