@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,13 +102,10 @@ def _store(label_map: LabelMap, path: Path) -> None:
         "unsettled": sorted(label_map.unsettled),
     }
     temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        temporary,
-        header=json.dumps(header),
-        label=label_map.label,
-        tissue=label_map.tissue,
-        outside=label_map.outside,
-    )
+    arrays: dict[str, Any] = {"label": label_map.label, "tissue": label_map.tissue, "outside": label_map.outside}
+    if label_map.image is not None:
+        arrays["image"] = label_map.image
+    np.savez_compressed(temporary, header=json.dumps(header), **arrays)
     temporary.replace(path)
 
 
@@ -123,4 +121,5 @@ def _restore(path: Path) -> LabelMap:
             stored["tissue"],
             stored["outside"],
             frozenset(header["unsettled"]),
+            image=stored.get("image"),
         )

@@ -35,11 +35,12 @@ FAT_MARGIN_MM = 60.0
 
 @dataclass(frozen=True)
 class PlacedMap:
-    """Flattened tissue, label and outside of a map on one device."""
+    """Flattened tissue, label and outside of a map, and its own CT (1, 1, k, j, i) where it has one, on one device."""
 
     tissue: Tensor
     label: Tensor
     outside: Tensor
+    image: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,16 @@ class LabelMap:
     centres: Mapping[str, tuple[npt.NDArray[np.float64], float]] = field(default_factory=dict)
     """Structure -> centre (k, j, i) in voxels and radius in voxels of the sphere of its volume."""
 
+    image: npt.NDArray[np.int16] | None = None
+    """The CT (k, j, i) in HU that the map was drawn on, where that is at hand."""
     _placed: dict[str, PlacedMap] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, device: torch.device) -> PlacedMap:
         """The map's volumes, flattened, as tensors on a device; kept for the next call."""
         if str(device) not in self._placed:
             flat = (torch.from_numpy(volume).flatten().to(device) for volume in (self.tissue, self.label, self.outside))
-            self._placed[str(device)] = PlacedMap(*flat)
+            image = None if self.image is None else torch.from_numpy(self.image)[None, None].float().to(device)
+            self._placed[str(device)] = PlacedMap(*flat, image)
         return self._placed[str(device)]
 
     def __post_init__(self) -> None:

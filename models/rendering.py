@@ -46,6 +46,8 @@ class RenderingSettings:
     osteophytes: float = 0.0
     implants: float = 0.05
     narrow_ct: float = 0.1
+    own_ct: float = 0.0
+    """Share of the CT patches of a map with a CT of its own that show that CT, deformed, instead of a rendering."""
     contrast: str = "trained"
     """"trained" or "unseen": contrasts outside the range of training, for evaluation."""
 
@@ -109,6 +111,28 @@ def paint_image(
     return RenderedPatch(image[None, None], label[None], anatomy.unsettled, told)
 
 
+def photograph(
+    source: LabelMap, shape: tuple[int, int, int], told: str, settings: RenderingSettings, random: Randomness
+) -> RenderedPatch:
+    """One patch of the map's own CT, posed and deformed as a rendering is, with the scanner's variations."""
+    positions, repeated = sample_positions(source, shape, settings.spacing, settings.geometry, random)
+    inside, flat = _flat_indices(positions, source.label.shape)
+    placed = source.on(random.device)
+    assert placed.image is not None
+    extent = torch.tensor(source.label.shape, device=positions.device)[:, None, None, None]
+    grid = (2 * (positions + 0.5) / extent - 1).flip(0).movedim(0, -1)[None]  # grid_sample counts i, j, k
+    image = nn.functional.grid_sample(placed.image, grid, padding_mode="border", align_corners=False)[0, 0]
+    image = torch.where(inside, image, torch.full_like(image, -1000.0))
+    image = _blur(image, random.uniform(0.35, 0.75))
+    soft = torch.exp(-((image / 300.0) ** 2))  # phases and scanners differ in soft tissue, not in air and bone
+    image = image + soft * (random.normal() * 8 + 0.1 * random.normal() * image)
+    image, seen = _scanned_ct(image, torch.zeros_like(repeated), settings, random)
+    label = placed.label[flat].long()
+    label[~seen & (label > 0)] = 0
+    label[repeated] = IGNORED
+    return RenderedPatch(standardise(image, told)[None, None], label[None], (), told)
+
+
 def _flat_indices(positions: Tensor, extent: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Nearest voxels as indices into the flattened map (clamped), and whether j and i were inside."""
     index = positions.round().long()
@@ -145,23 +169,27 @@ def _intensities(tissue: Tensor, kind: str, settings: RenderingSettings, random:
     if random.chance(thick):
         axis = settings.thick_axes[random.integer(0, len(settings.thick_axes))]
         image = thick_slices(image.movedim(axis, 0), random.uniform(1.3, 2.6)).movedim(0, axis).contiguous()
-    seen = torch.ones_like(tissue, dtype=torch.bool)
     if kind != "CT":
-        return scan_mr(image, random), seen
-    image = scan_ct(image, tissue == Tissue.METAL, random)
-    if random.chance(settings.narrow_ct):
-        seen = _field_of_view(tissue, random)
-        image = torch.where(seen, image, torch.full_like(image, -1024.0))
-    return image, seen
+        return scan_mr(image, random), torch.ones_like(tissue, dtype=torch.bool)
+    return _scanned_ct(image, tissue == Tissue.METAL, settings, random)
 
 
-def _field_of_view(tissue: Tensor, random: Randomness) -> Tensor:
+def _scanned_ct(image: Tensor, metal: Tensor, settings: RenderingSettings, random: Randomness) -> tuple[Tensor, Tensor]:
+    """The image as a scanner would store it, at times narrower than the body, and what it shows."""
+    image = scan_ct(image, metal, random)
+    if not random.chance(settings.narrow_ct):
+        return image, torch.ones_like(metal)
+    seen = _field_of_view(image, random)
+    return torch.where(seen, image, torch.full_like(image, -1024.0)), seen
+
+
+def _field_of_view(image: Tensor, random: Randomness) -> Tensor:
     """The cylinder of a reconstruction that is narrower than the body."""
-    height, width = tissue.shape[1:]
+    height, width = image.shape[1:]
     radius = random.uniform(0.36, 0.5) * max(height, width)
-    rows = axis_index(tissue, 1) - height / 2 + random.uniform(-4, 4)
-    columns = axis_index(tissue, 2) - width / 2 + random.uniform(-4, 4)
-    return (rows.square() + columns.square() <= radius**2).expand_as(tissue)
+    rows = axis_index(image, 1) - height / 2 + random.uniform(-4, 4)
+    columns = axis_index(image, 2) - width / 2 + random.uniform(-4, 4)
+    return (rows.square() + columns.square() <= radius**2).expand_as(image)
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

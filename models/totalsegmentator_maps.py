@@ -86,7 +86,14 @@ def read_totalsegmentator(folder: Path) -> LabelMap:
     label[label == structure_label("torso", "Heart")] = IGNORED
     tissue[~core] = Tissue.AIR
     return LabelMap(
-        "totalsegmentator_torso", "torso", "Apache-2.0", SPACING, label, tissue, outside_distance(core, SPACING)
+        "totalsegmentator_torso",
+        "torso",
+        "Apache-2.0",
+        SPACING,
+        label,
+        tissue,
+        outside_distance(core, SPACING),
+        image=np.asarray(hounsfield.round().clip(-1024, 3071), np.int16),
     )
 
 

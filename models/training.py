@@ -21,7 +21,7 @@ from models.normalisation import kind_code
 from models.optimiser import Optimiser
 from models.plan import TrainingPlan, read_plan, without_maps
 from models.randomness import Randomness
-from models.rendering import RenderedPatch, RenderingSettings, deform, paint_image
+from models.rendering import RenderedPatch, RenderingSettings, deform, paint_image, photograph
 from models.tissues import structure_label
 from models.warping import shifted
 
@@ -149,8 +149,10 @@ class Trainer:
             told = "unknown"
         elif self.random.chance(self.plan.swapped):
             told = MODALITIES[1 - MODALITIES.index(kind)]
-        anatomy = deform(self._map(name), shape, settings, self.random)
-        return paint_image(anatomy, (kind, told), settings, self.random)
+        source = self._map(name)
+        if kind == "CT" and source.image is not None and self.random.chance(settings.own_ct):
+            return photograph(source, shape, told, settings, self.random)
+        return paint_image(deform(source, shape, settings, self.random), (kind, told), settings, self.random)
 
     def example(self, name: str, kind: str) -> RenderedPatch:
         """A patch to look at, from a source of chance of its own."""

@@ -72,7 +72,7 @@ def test_diffusion_directions(tmp_path: Path) -> None:
     assert "diffusion direction" in refused_with(tmp_path, change).message
 
 
-def averaging_points(tmp_path: Path) -> None:
+def test_time_points(tmp_path: Path) -> None:
     def change(k: int, frame: Dataset) -> None:
         repeat_positions(k, frame)
         frame.FrameContentSequence[0].TemporalPositionIndex = 1 + k // 3

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from models.deformation import Geometry
+from models.label_maps import LabelMap
 from models.preview import write_png
 from models.randomness import Randomness
-from models.rendering import RenderingSettings, deform, render_patch
+from models.rendering import RenderingSettings, deform, photograph, render_patch
 from models.standardisation import standardise
 from models.tissues import IGNORED, Tissue, structure_label
 from tests.models.label_map_phantom import trunk_map
@@ -113,3 +115,37 @@ def test_png_has_the_signature_and_size(tmp_path: Path) -> None:
     content = (tmp_path / "a.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert content[16:24] == (5).to_bytes(4, "big") + (3).to_bytes(4, "big")
+
+
+def _with_ct() -> LabelMap:
+    """The phantom with a CT of its own: liver at 60 HU, everything else at -100."""
+    source = trunk_map()
+    liver = source.label == structure_label("torso", "Liver")
+    return replace(source, image=np.where(liver, 60, -100).astype(np.int16), _placed={})
+
+
+def test_own_ct_lies_where_its_labels_lie() -> None:
+    settings = replace(SETTINGS, narrow_ct=0, thick_ct=0)
+    for seed in range(4):
+        patch = photograph(_with_ct(), SHAPE, "CT", settings, Randomness(seed))
+        liver = patch.label == structure_label("torso", "Liver")
+        if int(liver.sum()) > 100:
+            bright = patch.image[0] > standardise(torch.tensor([-20.0]), "CT")
+            both = 2 * float((bright & liver).sum()) / float(bright.sum() + liver.sum())
+            assert both > 0.8
+
+
+def test_narrow_reconstruction_labels_nothing_outside_itself() -> None:
+    settings = replace(SETTINGS, narrow_ct=1.0, geometry=replace(STILL, cropped=0))
+    patch = render_patch(trunk_map(), SHAPE, "CT", settings, Randomness(1))
+    padding = standardise(torch.tensor([-1024.0]), "CT")
+    unseen = patch.image[0, 0, :, 0, 0] == padding
+    assert bool(unseen.all())
+    assert int(patch.label[0, :, 0, 0].max()) <= 0
+
+
+@pytest.mark.parametrize("kind", ["CT", "MR"])
+def test_unseen_contrasts_are_other_ones(kind: str) -> None:
+    trained, unseen = (_render(kind, 3, replace(SETTINGS, contrast=c)) for c in ("trained", "unseen"))
+    assert trained[0].shape == unseen[0].shape
+    assert not torch.equal(trained[0], unseen[0])
