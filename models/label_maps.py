@@ -71,9 +71,11 @@ class LabelMap:
     def on(self, device: torch.device) -> PlacedMap:
         """The map's volumes, flattened, as tensors on a device; kept for the next call."""
         if str(device) not in self._placed:
-            flat = (torch.from_numpy(volume).flatten().to(device) for volume in (self.tissue, self.label, self.outside))
+            tissue, label, outside = (
+                torch.from_numpy(volume).flatten().to(device) for volume in (self.tissue, self.label, self.outside)
+            )
             image = None if self.image is None else torch.from_numpy(self.image)[None, None].float().to(device)
-            self._placed[str(device)] = PlacedMap(*flat, image)
+            self._placed[str(device)] = PlacedMap(tissue, label, outside, image)
         return self._placed[str(device)]
 
     def __post_init__(self) -> None:

@@ -45,3 +45,24 @@ def trunk_map(*, spacing: float = 4.0, unsettled: bool = True) -> LabelMap:
         outside_distance(core, spacing),
         frozenset(("Bladder",)) if unsettled else frozenset(),
     )
+
+
+def knee_map() -> LabelMap:
+    """A small made-up knee: femur above tibia with a cartilage on each, muscle around."""
+    shape, spacing = (40, 40, 40), 2.0
+    core = ellipsoid(shape, (20, 20, 20), (np.inf, 17, 17))
+    label = np.zeros(shape, np.int8)
+    tissue = np.zeros(shape, np.uint8)
+    tissue[core] = Tissue.MUSCLE
+    levels = np.arange(shape[0])[:, None, None]
+    bone = ellipsoid(shape, (20, 20, 20), (np.inf, 9, 9))
+    parts = (
+        ("Femur", Tissue.TRABECULAR_BONE, 23, 40),
+        ("Cartilage_Femur", Tissue.CARTILAGE, 20, 23),
+        ("Cartilage_Tibia", Tissue.CARTILAGE, 17, 20),
+        ("Tibia", Tissue.TRABECULAR_BONE, 0, 17),
+    )
+    for name, kind, low, high in parts:
+        voxels = bone & (levels >= low) & (levels < high)
+        label[voxels], tissue[voxels] = structure_label("knee", name), kind
+    return LabelMap("knee", "knee", "made up", spacing, label, tissue, outside_distance(core, spacing))
