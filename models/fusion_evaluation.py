@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.hiding import Hidden
 from models.label_maps import LabelMap
 from models.network import SharedNetwork
-from models.rendered_evaluation import Hidden, RenderedTest, rendered_dice
+from models.rendered_evaluation import RenderedTest, rendered_dice
 from models.rendering import RenderingSettings
 from models.tissues import Tissue
 

@@ -56,7 +56,9 @@ class TrainingPlan:
     """Everything a training run depends on besides the maps.
 
     `batch`: patches of each modality in a step. `learning_rate` is the kernels' (Muon), `affine_rate` that of
-    everything else (AdamW). `start`: weights to begin from instead of chance, relative to the configuration.
+    everything else (AdamW). `fused`: share of the steps that see a pair, one of it `dropped` at times, tissues `hidden`
+    in one of the two with this chance per group, up to some mm misaligned. `start`: weights to begin from instead of
+    chance, relative to the configuration.
     """
 
     anatomies: Mapping[str, AnatomyPlan]
@@ -75,6 +77,7 @@ class TrainingPlan:
     swapped: float = 0.02
     fused: float = 0.08
     dropped: float = 0.3
+    hidden: float = 0.25
     misaligned_mm: float = 2.0
     seed: int = 1
     threads: int = 1

@@ -9,20 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.hiding import Hidden, hide
 from models.inference import predict_fused_logits, predict_logits
 from models.label_maps import LabelMap
 from models.network import SharedNetwork
 from models.normalisation import kind_code
 from models.randomness import Randomness
 from models.rendering import Anatomy, RenderingSettings, deform, paint_image
-from models.tissues import Tissue, structure_label
+from models.tissues import structure_label
 from models.warping import shifted
 
 SEED = 20_261
 """Not training's."""
-
-Hidden = dict[str, dict[Tissue, Tissue]]
-"""Image kind -> tissues that look like another one there."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,7 @@ def rendered_dice(
 def _painted(
     anatomy: Anatomy, kind: str, settings: RenderingSettings, test: RenderedTest, random: Randomness
 ) -> Tensor:
-    tissue = anatomy.tissue.clone()
-    for hidden, like in (test.hidden or {}).get(kind, {}).items():
-        tissue[anatomy.tissue == hidden] = like
+    tissue = hide(anatomy.tissue, (test.hidden or {}).get(kind, {}))
     told = test.told if test.told and len(test.kinds) == 1 else kind
     return paint_image(replace(anatomy, tissue=tissue), (kind, told), settings, random).image[0, 0]
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.hiding import draw_hidden, hide
 from models.label_map_sources import load_maps
 from models.label_maps import LabelMap
 from models.losses import ClassWeights, class_confusions, distillation_loss, segmentation_loss
@@ -104,13 +106,19 @@ class Trainer:
         """Loss of an anatomy seen by both modalities, slightly misregistered; at times one of them is missing."""
         shape, settings = self._stage(name)
         anatomy = deform(self._map(name), shape, settings, self.random)
-        patches = [paint_image(anatomy, (kind, kind), settings, self.random) for kind in MODALITIES]
+        hidden = draw_hidden(MODALITIES, self.plan.hidden, self.random)
+        patches = [
+            paint_image(
+                replace(anatomy, tissue=hide(anatomy.tissue, hidden[kind])), (kind, kind), settings, self.random
+            )
+            for kind in MODALITIES
+        ]
         images = [patch.image for patch in patches]
         images[1] = shifted(
             images[1], [self.random.normal() * self.plan.misaligned_mm / settings.spacing for _ in range(3)]
         )
         present = [0, 1]
-        if self.random.chance(self.plan.dropped):
+        if not any(hidden.values()) and self.random.chance(self.plan.dropped):
             present = [self.random.integer(0, 2)]
         logits = self.network.forward_fused(
             [images[n] for n in present], [MODALITIES[n] for n in present], name, code="CT+MR"

@@ -98,7 +98,7 @@ def test_weights_of_another_network_are_no_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dropped", [0.0, 1.0])
 def test_fused_steps_learn_from_a_pair_and_from_what_is_left_of_one(dropped: float) -> None:
-    trainer = _trainer(fused=1.0, dropped=dropped)
+    trainer = _trainer(fused=1.0, dropped=dropped, hidden=0.0)
     before = trainer.network.encoder.stem.weight.clone()
     losses = trainer.run_step()
     assert set(losses) == {"loss", "torso_fused"}
