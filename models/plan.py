@@ -18,15 +18,23 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class Patch:
+    """One kind of patch: voxels (k, j, i), edge of the voxels in mm, how often it is drawn."""
+
+    shape: Shape
+    spacing: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Stage:
-    """Grid and patch shapes (with weights) of an anatomy until a share of the plan's steps.
+    """The patches of an anatomy until a share of the plan's steps.
 
     A coarse grid first shows whole bodies at a fraction of the cost; the kernels go on to learn on the finer one.
     """
 
     until: float
-    spacing: float
-    patches: tuple[tuple[Shape, float], ...]
+    patches: tuple[Patch, ...]
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,13 @@ class AnatomyPlan:
         if not ends or ends != sorted(ends) or ends[-1] < 1.0:
             raise ValueError(f"expected stages with rising `until`, the last at 1.0, got {ends}")
 
-    def at(self, done: float) -> tuple[Stage, RenderingSettings]:
-        """The stage after a share of the steps, and the rendering on its grid."""
-        stage = next((stage for stage in self.stages if done < stage.until), self.stages[-1])
-        return stage, replace(self.rendering, spacing=stage.spacing)
+    def at(self, done: float) -> Stage:
+        """The stage after a share of the steps."""
+        return next((stage for stage in self.stages if done < stage.until), self.stages[-1])
+
+    def on(self, patch: Patch) -> RenderingSettings:
+        """The rendering on a patch's grid."""
+        return replace(self.rendering, spacing=patch.spacing)
 
 
 @dataclass(frozen=True)
@@ -95,11 +106,13 @@ class TrainingPlan:
 def read_plan(config: Path) -> TrainingPlan:
     """The plan in a TOML: ``[training]``, ``[network]`` and one ``[anatomy.NAME]`` per anatomy.
 
+    ``base = "OTHER.toml"``, beside it, gives what the file itself does not say.
+
     Raises:
         ValueError: A key is unknown or missing; the message names it.
     """
-    document = tomllib.loads(config.read_text(encoding="utf-8"))
     try:
+        document = _read_document(config)
         anatomies = {name: _read_anatomy(table) for name, table in document["anatomy"].items()}
         training = dict(document.get("training", {}))
         if training.get("start"):
@@ -107,6 +120,20 @@ def read_plan(config: Path) -> TrainingPlan:
         return TrainingPlan(anatomies, network=_with_tuples(document.get("network", {})), **training)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{config}: expected a training configuration, got the problem {error}") from error
+
+
+def _read_document(config: Path) -> dict[str, Any]:
+    document = tomllib.loads(config.read_text(encoding="utf-8"))
+    base = document.pop("base", None)
+    return document if base is None else _over(_read_document(config.parent / base), document)
+
+
+def _over(base: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """`document` over `base`, table by table; anything but a table replaces what was there."""
+    merged = dict(base)
+    for key, value in document.items():
+        merged[key] = _over(base.get(key, {}), value) if isinstance(value, dict) else value
+    return merged
 
 
 def without_maps(plan: TrainingPlan, left_out: Collection[str]) -> TrainingPlan:
@@ -135,14 +162,16 @@ def _read_anatomy(table: Mapping[str, Any]) -> AnatomyPlan:
         float(table["share"]),
         dict(table["maps"]),
         stages,
-        RenderingSettings(stages[-1].spacing, geometry, **_with_tuples(rendering)),
+        RenderingSettings(stages[-1].patches[0].spacing, geometry, **_with_tuples(rendering)),
         dict(table.get("emphasis", {})),
     )
 
 
 def _read_stage(table: Mapping[str, Any]) -> Stage:
-    patches = tuple((tuple(entry["shape"]), float(entry["weight"])) for entry in table["patches"])
-    return Stage(float(table["until"]), float(table["spacing"]), patches)
+    patches = tuple(
+        Patch(tuple(entry["shape"]), float(entry["spacing"]), float(entry["weight"])) for entry in table["patches"]
+    )
+    return Stage(float(table["until"]), patches)
 
 
 def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:

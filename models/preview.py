@@ -43,11 +43,10 @@ def render_preview(config: Path, out_png: Path, *, maps: Path, seed: int = 0, ca
 
 
 def _row(label_map: LabelMap, plan: AnatomyPlan, random: Randomness) -> Picture:
-    stage, settings = plan.at(1.0)
-    shape = stage.patches[0][0]
+    wanted = plan.at(1.0).patches[0]
     parts: list[Picture] = []
     for kind in ("CT", "MR"):
-        patch = render_patch(label_map, shape, kind, settings, random)
+        patch = render_patch(label_map, wanted.shape, kind, plan.on(wanted), random)
         parts.extend(_sections(patch))
     height = max(part.shape[0] for part in parts)
     return np.concatenate([np.pad(part, ((0, height - part.shape[0]), (0, 2), (0, 0))) for part in parts], axis=1)

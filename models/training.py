@@ -144,8 +144,11 @@ class Trainer:
         return self.plan.distillation > 0 and self.done >= self.plan.distillation_after
 
     def _stage(self, name: str) -> tuple[tuple[int, int, int], RenderingSettings]:
-        stage, settings = self.plan.anatomies[name].at(self.done)
-        return stage.patches[self.random.pick([weight for _, weight in stage.patches])][0], settings
+        """Shape and rendering of the next patches."""
+        anatomy = self.plan.anatomies[name]
+        patches = anatomy.at(self.done).patches
+        patch = patches[self.random.pick([patch.weight for patch in patches])]
+        return patch.shape, anatomy.on(patch)
 
     def _map(self, name: str) -> LabelMap:
         return self.maps[self.random.pick_name(self.plan.anatomies[name].maps)]
@@ -164,10 +167,12 @@ class Trainer:
 
     def example(self, name: str, kind: str) -> RenderedPatch:
         """A patch to look at, from a source of chance of its own."""
-        stage, settings = self.plan.anatomies[name].at(self.done)
+        anatomy = self.plan.anatomies[name]
+        patch = anatomy.at(self.done).patches[0]
+        settings = anatomy.on(patch)
         random = Randomness(self.step, self.device)
-        source = self.maps[random.pick_name(self.plan.anatomies[name].maps)]
-        return paint_image(deform(source, stage.patches[0][0], settings, random), (kind, kind), settings, random)
+        source = self.maps[random.pick_name(anatomy.maps)]
+        return paint_image(deform(source, patch.shape, settings, random), (kind, kind), settings, random)
 
     def _update_average(self) -> None:
         keep = min(self.plan.average, (self.step + 1) / (self.step + 10))
@@ -229,15 +234,18 @@ def train(  # noqa: PLR0913 - a run's place, length and observers are independen
     minutes: float | None = None,
     device: str = "cpu",
     without: Collection[str] = (),
+    start: Path | None = None,
     observers: Sequence[Callable[[Trainer, Mapping[str, float]], None]] = (),
 ) -> Path:
     """Train as `config` says on the label maps under the folder `maps`; returns the averaged weights.
 
     Checkpoints go to `out` every ``checkpoint_steps``, harmonised maps to ``out/maps``; with `resume`, training goes on
     from there. It stops at the plan's steps, or earlier after `minutes`. Maps named by `without` are left out.
-    `observers` are called after every step with its losses.
+    `start`: weights to begin from instead of the plan's. `observers` are called after every step with its losses.
     """
     plan = without_maps(read_plan(config), without)
+    if start is not None:
+        plan = replace(plan, start=str(start))
     torch.set_num_threads(plan.threads)
     names = {name for anatomy in plan.anatomies.values() for name in anatomy.maps}
     trainer = Trainer(plan, load_maps(maps, sorted(names), cache=out / "maps"), device=device)

@@ -278,12 +278,15 @@ def train(
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="MAP", help="Leave a label map out; may be repeated.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="FILE", help="Weights to begin from, of an earlier training.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train the shared network; resumes."""
     from dicom_node.cli.training import run_train
 
-    run_train(configuration, maps, output, minutes=minutes, without=without or [], device=device)
+    run_train(configuration, maps, output, minutes=minutes, without=without or [], start=start, device=device)
 
 
 @app.command()

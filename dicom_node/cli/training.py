@@ -13,8 +13,15 @@ from dicom_node.errors import UsageError
 from dicom_node.logs import configure_logs
 
 
-def run_train(
-    configuration: Path, maps: Path, output: Path, *, minutes: float, without: Sequence[str], device: str
+def run_train(  # noqa: PLR0913 - as the command's options
+    configuration: Path,
+    maps: Path,
+    output: Path,
+    *,
+    minutes: float,
+    without: Sequence[str],
+    start: Path | None,
+    device: str,
 ) -> None:
     """Train for some minutes, from where the last run in the same folder stopped.
 
@@ -39,7 +46,7 @@ def run_train(
             log = TrainingLog(output)
             weights = train(
                 configuration, maps=maps, out=output, resume=True, minutes=minutes, device=device, without=without,
-                observers=(show, log.note),
+                start=start, observers=(show, log.note),
             )  # fmt: skip
             log.close()
     except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.inference import read_network
-from models.plan import AnatomyPlan, Stage, TrainingPlan, read_plan
+from models.plan import AnatomyPlan, Patch, Stage, TrainingPlan, read_plan
 from models.rendering import RenderingSettings
 from models.training import Trainer, export_weights, train
 from models.training_log import TrainingLog
@@ -18,7 +18,7 @@ SHIPPED = Path(__file__).parents[2] / "models/cards/training.toml"
 
 
 def _plan(**changes: object) -> TrainingPlan:
-    stage = Stage(1.0, 6.0, (((8, 32, 40), 1.0),))
+    stage = Stage(1.0, (Patch((8, 32, 40), 6.0),))
     torso = AnatomyPlan(1.0, {"trunk": 1.0}, (stage,), RenderingSettings(6.0))
     values: dict[str, object] = {
         "steps": 40, "warm_up": 2, "precision": "fp32", "distillation_after": 0.0, "fused": 0.2,
