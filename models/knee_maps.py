@@ -167,7 +167,7 @@ def _complete(
     tissue[borrowed] = other_tissue[borrowed]
     label[borrowed & covered] = other_label[borrowed & covered]
     label[free & ~covered & (other_tissue != Tissue.AIR)] = UNSETTLED
-    _refine_own(label, tissue)
+    refine_bones(label, tissue)
     outside = np.where(label > 0, 0, filler.outside[index]).astype(np.uint8)
     outside[tissue != Tissue.AIR] = 0
     missing = frozenset(KNEE_STRUCTURES) - own
@@ -177,7 +177,8 @@ def _complete(
     return LabelMap(name, "knee", licence, SPACING, label[keep], tissue[keep], outside[keep], missing)
 
 
-def _refine_own(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8]) -> None:
+def refine_bones(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8]) -> None:
+    """Cortex of the labelled bones. In place."""
     bones = np.isin(label, [structure_label("knee", bone) for bone in _BONES])
     shell_bone(tissue, bones, 1.6 / SPACING)
 
@@ -197,27 +198,27 @@ def _warp(label: npt.NDArray[np.int8], filler: LabelMap) -> npt.NDArray[np.float
 
 
 def _landmarks(label: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    """Centres and extents of the bone ends at the joint, which do not depend on the field of view: (N, 3) voxels."""
-    ends: list[Mask] = []
-    levels = np.arange(label.shape[0])[:, None, None]
-    for bone, from_top, depth in (
-        ("Femur", False, 45.0),
-        ("Tibia", True, 35.0),
-        ("Fibula", True, 18.0),
-        ("Patella", True, 80.0),
-    ):
-        mask = label == structure_label("knee", bone)
-        tops = np.flatnonzero(mask.any((1, 2)))
-        edge = tops[-1] if from_top else tops[0]
-        ends.append(mask & (np.abs(levels - edge) < depth / SPACING))
-    points = []
-    for mask in ends:
-        voxels = np.argwhere(mask).astype(np.float64)
-        centre = voxels.mean(0)
-        points.append(centre)
-        for axis in range(3):
-            for share in (1, 99):
-                mark = centre.copy()
-                mark[axis] = np.percentile(voxels[:, axis], share)
-                points.append(mark)
-    return np.array(points)
+    """Marks of the bone ends at the joint, which do not depend on the field of view: (N, 3) voxels."""
+    ends = (("Femur", False, 45.0), ("Tibia", True, 35.0), ("Fibula", True, 18.0), ("Patella", True, 80.0))
+    return np.concatenate(
+        [
+            bone_marks(label == structure_label("knee", bone), from_top=from_top, depth_mm=depth)
+            for bone, from_top, depth in ends
+        ]
+    )
+
+
+def bone_marks(bone: Mask, *, from_top: bool, depth_mm: float) -> npt.NDArray[np.float64]:
+    """Centre and extents of one end of a bone, `depth_mm` deep: (7, 3) voxels."""
+    tops = np.flatnonzero(bone.any((1, 2)))
+    edge = tops[-1] if from_top else tops[0]
+    end = bone & (np.abs(np.arange(bone.shape[0])[:, None, None] - edge) < depth_mm / SPACING)
+    voxels = np.argwhere(end).astype(np.float64)
+    centre = voxels.mean(0)
+    marks = [centre]
+    for axis in range(3):
+        for share in (1, 99):
+            mark = centre.copy()
+            mark[axis] = np.percentile(voxels[:, axis], share)
+            marks.append(mark)
+    return np.array(marks)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.bodyparts_maps import read_bodyparts
+from models.femur_maps import read_femur
 from models.hubmap_maps import read_hubmap_torso
 from models.knee_maps import read_hubmap_knee, read_pymskt_knee, read_spl_knee
 from models.label_maps import LabelMap
@@ -48,6 +49,10 @@ SOURCES: dict[str, Source] = {
     "hubmap_knee": Source("labelmap_hra/hra_vh_female_knee_left_0p8mm.nii.gz", read_hubmap_knee, "spl_knee", _HUBMAP),
 }
 
+for _number in (1, 2, 3):
+    SOURCES[f"pymskt_femur_{_number}"] = Source(
+        f"femur_meshes_pymskt/{_number}_RIGHT_femur_Nov_02_2021.vtk", read_femur, "spl_knee", "pymskt, Anthony Gatti"
+    )
 SOURCES["totalsegmentator_torso"] = Source(
     "ct_abdomen_pelvis_TS_example",
     read_totalsegmentator,

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from models.composition import take, warp_positions
+from models.femur_maps import CARTILAGE_MM, read_femur
 from models.label_map_sources import SOURCES, load_maps
 from models.label_maps import LabelMap, axial_hull, outside_distance, paint, read_colour_table, resample_nearest
 from models.plan import read_plan, without_maps
@@ -115,3 +117,39 @@ def test_what_the_abdominal_atlas_lacks_is_not_background_there(abdomen: LabelMa
     present = {TORSO_STRUCTURES[label - 1] for label in np.unique(abdomen.label) if label > 0}
     assert {"Bladder", "Heart", "Femur_L", "Femur_R"}.isdisjoint(present)
     assert int((abdomen.label[:15] == UNSETTLED).sum()) > 1000  # where the bladder may begin
+
+
+@pytest.mark.slow
+def test_example_torso_is_turned_right_and_shows_its_own_ct(test_data: Path) -> None:
+    torso = load_maps(test_data, ["totalsegmentator_torso"])["totalsegmentator_torso"]
+    centre = {name: place for name, (place, _) in torso.centres.items()}
+    assert centre["Liver"][2] < centre["Spleen"][2]  # i to the left
+    assert centre["Kidney_R"][2] < centre["Kidney_L"][2]
+    assert centre["A_Aorta"][1] < centre["Spine"][1]  # j to posterior
+    assert centre["Bladder"][0] < centre["Liver"][0] < centre["Lung_R"][0]  # k to the head
+    assert torso.image is not None
+    liver, lung = (
+        float(torso.image[torso.label == structure_label("torso", name)].mean()) for name in ("Liver", "Lung_R")
+    )
+    assert 20 < liver < 150
+    assert lung < -300
+    assert 900 < _millilitres(torso, "Liver") < 2200
+
+
+@pytest.mark.slow
+def test_femur_surface_is_a_left_knee_with_even_cartilage(test_data: Path) -> None:
+    knee = load_maps(test_data, ["pymskt_femur_2"])["pymskt_femur_2"]
+    centre = {name: place for name, (place, _) in knee.centres.items()}
+    assert centre["Tibia"][0] < centre["Femur"][0]
+    assert centre["Patella"][1] < centre["Femur"][1]  # j to posterior
+    assert centre["Tibia"][2] < centre["Fibula"][2]  # the fibula of a left knee lies to the patient's left
+    femur, cartilage = (knee.label == structure_label("knee", name) for name in ("Femur", "Cartilage_Femur"))
+    away = ndimage.distance_transform_edt(~femur)[cartilage] * knee.spacing
+    assert away.max() <= CARTILAGE_MM + 1e-6
+    assert 80 < float(femur.sum()) * knee.spacing**3 / 1000 < 350
+
+
+def test_file_that_is_no_surface_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.vtk").write_text("<VTKFile/>")
+    with pytest.raises(ValueError, match="legacy ASCII"):
+        read_femur(tmp_path / "1.vtk", trunk_map())

@@ -45,9 +45,8 @@ def test_base_gives_what_the_file_does_not_say(tmp_path: Path) -> None:
         "[training]\nsteps = 7\nseed = 3\n[network]\nfilters = 4\n[anatomy.torso]\nshare = 1.0\nmaps = { one = 1.0 }\n"
         "[[anatomy.torso.stage]]\nuntil = 1.0\npatches = [{ spacing = 4.0, shape = [8, 16, 16], weight = 1.0 }]\n"
     )
-    (tmp_path / "own.toml").write_text(
-        'base = "base.toml"\n[training]\nsteps = 9\n[anatomy.torso]\nmaps = { two = 2.0 }\n'
-    )
+    own = "[training]\nsteps = 9\n[anatomy.torso]\nmaps = { two = 2.0 }\n"
+    (tmp_path / "own.toml").write_text(f'base = "base.toml"\n{own}')
     plan = read_plan(tmp_path / "own.toml")
     assert (plan.steps, plan.seed, plan.network["filters"]) == (9, 3, 4)
     assert plan.anatomies["torso"].maps == {"one": 1.0, "two": 2.0}
