@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Geometry:
     cropped: float = 0.35
     off_axis: float = 20.0
     on_structure: float = 0.6
+    hollow: Mapping[str, float] = field(default_factory=dict)
+    """Organs that fill and empty: by how much their diameter may grow."""
     focus: tuple[str, ...] = ()
     """Structures at whose level patches are centred four times as often: the rare ones."""
     mirrored: bool = False
@@ -111,9 +114,19 @@ def _resize_organs(positions: Tensor, source: LabelMap, geometry: Geometry, rand
     if not names or geometry.organ_scale <= 0:
         return positions
     for index in random.order(len(names))[: geometry.organs_resized]:
-        centre, radius = source.centres[names[index]]
         factor = min(max(math.exp(random.normal() * geometry.organ_scale), 0.6), 1.7)
-        offset = positions - torch.tensor(centre, dtype=torch.float32, device=positions.device)[:, None, None, None]
-        weight = torch.exp(-offset.square().sum(0) / (2 * (1.2 * radius) ** 2))
-        positions = positions + offset * (weight * (1 / factor - 1))
+        positions = _magnify(positions, source, names[index], factor, 1.2)
+    for name, most in geometry.hollow.items():
+        if name in source.centres and random.chance(0.5):
+            factor = random.log_uniform(0.8, most)
+            # what grows much must push its neighbours from farther away
+            positions = _magnify(positions, source, name, factor, 1.2 * max(1.0, factor) ** 0.7)
     return positions
+
+
+def _magnify(positions: Tensor, source: LabelMap, name: str, factor: float, reach: float) -> Tensor:
+    """Magnify a structure about its centre; the effect fades over `reach` of its radii."""
+    centre, radius = source.centres[name]
+    offset = positions - torch.tensor(centre, dtype=torch.float32, device=positions.device)[:, None, None, None]
+    weight = torch.exp(-offset.square().sum(0) / (2 * (reach * radius) ** 2))
+    return positions + offset * (weight * (1 / factor - 1))

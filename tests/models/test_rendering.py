@@ -149,3 +149,14 @@ def test_unseen_contrasts_are_other_ones(kind: str) -> None:
     trained, unseen = (_render(kind, 3, replace(SETTINGS, contrast=c)) for c in ("trained", "unseen"))
     assert trained[0].shape == unseen[0].shape
     assert not torch.equal(trained[0], unseen[0])
+
+
+def test_hollow_organs_fill_and_push_aside_what_lies_around() -> None:
+    sizes = []
+    for most in (1.0, 2.4):
+        geometry = replace(STILL, organ_scale=1e-9, hollow={"Kidney_L": most})
+        settings = replace(SETTINGS, geometry=geometry, arms=0, lesions=0)
+        labels = torch.stack([deform(trunk_map(), SHAPE, settings, Randomness(seed)).label for seed in range(12)])
+        sizes.append(int((labels == structure_label("torso", "Kidney_L")).sum()))
+        assert int((labels == structure_label("torso", "Spine")).sum()) > 0
+    assert sizes[1] > 1.4 * sizes[0]
