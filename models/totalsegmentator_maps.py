@@ -19,6 +19,7 @@ from models.label_maps import (
     LabelMap,
     Mask,
     axial_hull,
+    ball,
     dilate,
     erode,
     fill_axial,
@@ -31,6 +32,9 @@ from models.torso_maps import SPACING, refine_tissues
 IMAGE, LABELS, TABLE = "example_ct.nii.gz", "example_seg_full_v1.nii.gz", "labels_total_v1.json"
 GAS_BELOW, FAT_BELOW, HARD_ABOVE, METAL_ABOVE = -300.0, -30.0, 160.0, 1800.0
 """HU that divide what the labels leave open."""
+
+DISC_MM = 14.0
+"""Greatest distance between two vertebral bodies that a disc fills."""
 
 _SIDES = (("left", "L"), ("right", "R"))
 _SINGLE: dict[str, tuple[Tissue, str | None]] = {
@@ -76,6 +80,7 @@ def read_totalsegmentator(folder: Path) -> LabelMap:
     body = _body(hounsfield)
     core = _core(hounsfield, body, label)
     _fill(tissue, hounsfield, core)
+    _discs(label, tissue, hounsfield)
     _canal(label, tissue, core)
     refine_tissues(label, tissue)
     metal = dilate((hounsfield > METAL_ABOVE) & body, 6 / SPACING)
@@ -189,3 +194,15 @@ def _canal(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8], core: Mas
     spine = label == structure_label("torso", "Spine")
     canal = fill_axial(erode(dilate(spine, 3), 3)) & core & (label == 0)
     tissue[canal & np.isin(tissue, (Tissue.MUSCLE, Tissue.VISCERAL_FAT))] = Tissue.SPINAL_CANAL
+
+
+def _discs(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8], hounsfield: npt.NDArray[np.float32]) -> None:
+    """What lies between the vertebrae: the labels leave it out, the card's spine holds it. In place."""
+    number = structure_label("torso", "Spine")
+    column = ndimage.binary_opening(label == number, ball(4))  # the vertebral bodies, without their processes
+    high = round(DISC_MM / SPACING)
+    between = ndimage.binary_closing(column, np.ones((2 * high + 1, 1, 1)), border_value=0)
+    smooth = ndimage.gaussian_filter(hounsfield, 0.7)
+    soft = (smooth > 20) & (smooth < 250) & np.isin(tissue, (Tissue.MUSCLE, Tissue.VISCERAL_FAT, Tissue.CARTILAGE))
+    discs = ndimage.binary_closing(between & (label == 0) & soft, ball(1)) & (label == 0)
+    label[discs], tissue[discs] = number, Tissue.DISC
