@@ -38,8 +38,8 @@ from models.card import Card, load_card
 
 LOW_CONFIDENCE = 0.5
 """Mean probability inside a structure below which a person is told to look twice."""
-HIGH_RIM_ENTROPY = 0.5
-"""Mean entropy at a structure's border above which a person is told to look twice."""
+HIGH_RIM_ENTROPY = 1.0
+"""Mean entropy, in bits, at a structure's border above which a person is told to look twice."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class CaseWork:
                 yield Finding(label, structure.name, "warning", text)
             entropy = self.facts.get("rim_entropy", {}).get(structure.name, 0.0)
             if entropy > HIGH_RIM_ENTROPY:
-                text = f"The network is not sure of its border (mean entropy {entropy:.2f} of 1)."
+                text = f"The network is not sure of its border (mean entropy {entropy:.2f} bits)."
                 yield Finding(label, structure.name, "warning", text)
 
     def _written(self, delineation: Delineation, profile: Profile) -> list[ResultFiles]:

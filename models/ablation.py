@@ -159,7 +159,7 @@ def run_ablation(
 def render_scans(maps: Sequence[LabelMap], kind: str, count: int, plan: AblationPlan, seed: int) -> Scans:
     """Fixed scans of one modality, map after map; CT and MR of one seed are of different (unpaired) anatomies."""
     random = Randomness(1000 * seed + KINDS.index(kind))
-    settings = RenderingSettings(plan.spacing)
+    settings = RenderingSettings(plan.spacing, plausible_mr=1.0, equations_mr=0.0)
     settings = replace(settings, geometry=replace(settings.geometry, cropped=0.0))
     patches = [render_patch(maps[n % len(maps)], plan.shape, kind, settings, random) for n in range(count)]
     return Scans(torch.cat([p.image[0, 0] for p in patches]), torch.cat([p.label[0] for p in patches]))
@@ -188,10 +188,11 @@ def _loss(
     network: AblationNetwork, scans: Sequence[Scans], plan: AblationPlan, distillation: float, order: torch.Generator
 ) -> Tensor:
     losses, confusions = [], []
-    for modality, source in enumerate(scans):
-        chosen = torch.randint(len(source.images), (plan.slices,), generator=order)
-        logits = network(source.images[chosen][:, None], modality)[:, :, None]
-        label = source.labels[chosen][:, None].clamp(min=-1)  # what a map leaves unsettled teaches nothing here
+    chosen = [torch.randint(len(source.images), (plan.slices,), generator=order) for source in scans]
+    images = [source.images[planes][:, None] for source, planes in zip(scans, chosen, strict=True)]
+    for source, planes, answer in zip(scans, chosen, network.forward_both(images), strict=True):
+        logits = answer[:, :, None]
+        label = source.labels[planes][:, None].clamp(min=-1)  # what a map leaves unsettled teaches nothing here
         losses.append(segmentation_loss([logits], label, weights=ClassWeights(plan.balance)))
         if distillation:
             confusions.append(class_confusions(logits, label))

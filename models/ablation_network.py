@@ -7,6 +7,7 @@ decoder with its output layer.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,9 +110,20 @@ class AblationNetwork(nn.Module):
         def copies(part: Part) -> int:
             return MODALITIES if part in sharing.own else 1
 
+        self.mixed = not sharing.own and not sharing.norm.startswith("domain")
         self.early = nn.ModuleList(_Early(filters, sharing.norm) for _ in range(copies("early")))
         self.deep = nn.ModuleList(_Deep(filters, sharing.norm) for _ in range(copies("deep")))
         self.late = nn.ModuleList(_Late(filters, classes, sharing.norm) for _ in range(copies("late")))
+
+    def forward_both(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Logits of a batch of each modality.
+
+        In one batch where nothing is a modality's own, so that plain batch norm sees in training the mixture that it
+        uses afterwards.
+        """
+        if self.mixed:
+            return list(torch.split(self(torch.cat(list(images)), 0), [len(batch) for batch in images]))
+        return [self(batch, modality) for modality, batch in enumerate(images)]
 
     def forward(self, x: Tensor, modality: int) -> Tensor:
         """Logits (B, classes, H, W)."""

@@ -24,7 +24,7 @@ from models.label_maps import (
     paint,
     shell_bone,
 )
-from models.tissues import Tissue
+from models.tissues import UNSETTLED, Tissue
 from models.torso_maps import refine_tissues
 
 _SIDES = (("left", "L"), ("right", "R"))
@@ -83,6 +83,14 @@ _KNEE: dict[str, tuple[Tissue, str | None]] = {
 }
 
 
+_KNEE_LACKS = (
+    "Cartilage_Femur", "Cartilage_Tibia", "Cartilage_Patella", "Meniscus_Med", "Meniscus_Lat", "Lig_ACL", "Lig_PCL",
+    "Lig_Patellar",
+)  # fmt: skip
+JOINT_MM = 20.0
+"""Unmodelled voxels of the knee this near to a bone may be cartilage, meniscus or ligament."""
+
+
 def read_bodyparts(path: Path) -> LabelMap:
     """The torso or the knee (told apart by the file's name), a NIfTI with its JSON of names beside it."""
     image = nib.load(path)
@@ -101,10 +109,12 @@ def read_bodyparts(path: Path) -> LabelMap:
         refine_tissues(label, tissue)
         _canal(label, tissue, empty)
     else:
-        shell_bone(tissue, tissue == Tissue.TRABECULAR_BONE, 1.6 / spacing)
+        bones = tissue == Tissue.TRABECULAR_BONE
+        shell_bone(tissue, bones, 1.6 / spacing)
+        label[empty & dilate(bones, JOINT_MM / spacing)] = UNSETTLED
     return LabelMap(
         f"bodyparts3d_{anatomy}", anatomy, "CC BY-SA 2.1 JP", spacing, label, tissue,
-        outside_distance(core, spacing),
+        outside_distance(core, spacing), frozenset(_KNEE_LACKS) if anatomy == "knee" else frozenset(),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class Averaging:
 
     Attributes:
         flip_left_right: Also the mirrored image; only for anatomies without sides that were trained mirrored.
-        as_unknown: Also as an image of unknown modality.
+        as_unknown: Also as an image of unknown modality; MR alone, since a CT is standardised otherwise.
     """
 
     flip_left_right: bool = False
@@ -76,7 +76,9 @@ def load_card(name: str) -> Card:
     base, fast = name.removesuffix(FAST), name.endswith(FAST)
     path = Path(base) if base.endswith(".toml") else _cards_folder() / f"{base}.toml"
     if not path.is_file():
-        raise ValueError(f'no card "{name}": the cards are {", ".join(list_cards())}')
+        raise ValueError(
+            f'no card "{name}": the cards are {", ".join(list_cards())}, each with "{FAST}" too where it has one'
+        )
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     if fast and "fast" not in document:
         raise ValueError(f'the card "{base}" has no fast variant')

@@ -28,7 +28,7 @@ class Geometry:
     off_axis: float = 20.0
     on_structure: float = 0.6
     hollow: Mapping[str, float] = field(default_factory=dict)
-    """Organs that fill and empty: by how much their diameter may grow."""
+    """Organs that fill and empty: magnification of their middle at most (2.4 gives 1.75 times the diameter)."""
     focus: tuple[str, ...] = ()
     """Structures at whose level patches are centred four times as often: the rare ones."""
     mirrored: bool = False

@@ -148,8 +148,11 @@ def fused_rows(
 def _rendering(
     card: Card, configuration: Path, maps: Path, names: Sequence[str]
 ) -> tuple[RenderingSettings, list[LabelMap]]:
-    """Rendering of an anatomy on the card's grid, and the maps; harmonised maps are kept where training keeps them."""
-    plan = read_plan(configuration).anatomies[card.anatomy]
+    """Rendering of an anatomy on the card's grid, and the maps (reading them takes minutes)."""
+    anatomies = read_plan(configuration).anatomies
+    if card.anatomy not in anatomies:
+        raise ValueError(f"{configuration} renders no {card.anatomy}, which the card {card.name} is for")
+    plan = anatomies[card.anatomy]
     wanted = list(names) or sorted(plan.maps)
     sources = list(load_maps(maps, wanted).values())
     if other := [source.name for source in sources if source.anatomy != card.anatomy]:
@@ -196,7 +199,7 @@ def _resample(volume: Tensor, grid: Sequence[int]) -> Tensor:
     """Averaged where the grid gets coarser (point sampling would alias), then trilinear."""
     coarser = [min(n, g) for n, g in zip(volume.shape[2:], grid, strict=True)]
     if any(g < 0.75 * n for n, g in zip(volume.shape[2:], coarser, strict=True)):
-        return nn.functional.interpolate(nn.functional.interpolate(volume, size=coarser, mode="area"), size=list(grid))
+        volume = nn.functional.interpolate(volume, size=coarser, mode="area")
     return nn.functional.interpolate(volume, size=list(grid), mode="trilinear", align_corners=False)
 
 

@@ -21,7 +21,7 @@ from models.tissues import Tissue, structure_label
 CARTILAGE_MM = 2.2
 """Thickness of the cartilage that is laid on the surface."""
 BELOW_MM = 75.0
-"""How far the map reaches below the femur: the upper ends of tibia and fibula."""
+"""How far the map reaches below the femur at most: it ends where the SPL knee does."""
 
 
 def read_femur(path: Path, filler: LabelMap) -> LabelMap:
@@ -39,8 +39,12 @@ def read_femur(path: Path, filler: LabelMap) -> LabelMap:
     index = tuple(np.clip(p, 0, n - 1) for p, n in zip(_voxels(positions), filler.outside.shape, strict=True))
     outside = filler.outside[index].copy()
     outside[tissue != Tissue.AIR] = 0
+    # Beyond the filler's levels there is no flesh around the bones.
+    covered = (positions[0] >= 1) & (positions[0] <= filler.label.shape[0] - 2)
+    levels = np.flatnonzero(covered.mean((1, 2)) > 0.5)
+    keep = slice(int(levels[0]), int(levels[-1]) + 1)
     name = f"pymskt_femur_{path.name[0]}"
-    return LabelMap(name, "knee", "MIT", SPACING, label, tissue, outside.astype(np.uint8))
+    return LabelMap(name, "knee", "MIT", SPACING, label[keep], tissue[keep], outside[keep].astype(np.uint8))
 
 
 def _points(path: Path) -> npt.NDArray[np.float64]:

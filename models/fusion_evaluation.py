@@ -45,8 +45,14 @@ def fusion_table(
     *,
     images: int = 12,
 ) -> list[FusionRow]:
-    """CT alone, MR alone, and both over `SHIFTS_MM` of misregistration."""
+    """CT alone, MR alone, and both over `SHIFTS_MM` of misregistration, all of the same bodies.
+
+    Raises:
+        ValueError: The structures hold no bone or no cartilage.
+    """
     maps = list(sources)
+    if not all(set(names) & set(structures) for names in GROUPS.values()):
+        raise ValueError("expected a card with bones and cartilages, such as knee")
 
     def row(kinds: tuple[str, ...], shift_mm: float) -> FusionRow:
         test = RenderedTest(kinds, shape, images, shift_mm=shift_mm, hidden=HIDDEN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -36,11 +36,12 @@ def hide(tissue: Tensor, like: Mapping[Tissue, Tissue]) -> Tensor:
     return changed
 
 
-def draw_hidden(kinds: tuple[str, str], share: float, random: Randomness) -> Hidden:
+def draw_hidden(kinds: Sequence[str], share: float, random: Randomness) -> Hidden:
     """Each group, with the chance `share`, hidden in one of two images; never in both."""
     hidden: dict[str, dict[Tissue, Tissue]] = {kind: {} for kind in kinds}
     for group in GROUPS:
         if random.chance(share):
-            shown = _ALIKE[random.integer(0, len(_ALIKE))]
+            others = [tissue for tissue in _ALIKE if tissue not in group]
+            shown = others[random.integer(0, len(others))]
             hidden[kinds[random.integer(0, 2)]].update(dict.fromkeys(group, shown))
     return hidden

@@ -93,7 +93,7 @@ def predict_card(
     The logits of the image; with the card's test-time options their mean over the mirrored image and over the code of
     unknown modality.
     """
-    codes = [kind, "unknown"] if card.averaging.as_unknown and kind != "unknown" else [kind]
+    codes = [kind, "unknown"] if card.averaging.as_unknown and kind == "MR" else [kind]
     views = [False, True] if card.averaging.flip_left_right else [False]
     total: Tensor | None = None
     for code, flipped in itertools.product(codes, views):

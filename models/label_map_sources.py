@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,20 +85,36 @@ def _load(folder: Path, name: str, cache: Path | None, maps: dict[str, LabelMap]
     if name not in SOURCES:
         raise ValueError(f"expected one of the label maps {sorted(SOURCES)}, got {name!r}")
     kept = None if cache is None else cache / f"{name}.npz"
-    if kept is not None and kept.is_file():
-        maps[name] = _restore(kept)
-        return maps[name]
     source = SOURCES[name]
     if not (folder / source.place).exists():
         raise ValueError(f"the label map {name!r} needs {folder / source.place}, which does not exist")
+    fingerprint = _fingerprint(folder / source.place)
+    if kept is not None and kept.is_file() and _fingerprint_of(kept) == fingerprint:
+        maps[name] = _restore(kept)
+        return maps[name]
     fillers = [_load(folder, source.filler, cache, maps)] if source.filler else []
     maps[name] = source.read(folder / source.place, *fillers)
     if kept is not None:
-        _store(maps[name], kept)
+        _store(maps[name], kept, fingerprint)
     return maps[name]
 
 
-def _store(label_map: LabelMap, path: Path) -> None:
+def _fingerprint(place: Path) -> str:
+    """What a harmonised map depends on: the code that reads maps, and the sizes of the source's files."""
+    code = sorted(path for path in Path(__file__).parent.glob("*.py") if path.stem.endswith("_maps"))
+    code += [Path(__file__).with_name(name) for name in ("composition.py", "tissues.py")]
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in code))
+    digest.update(repr([(path.name, path.stat().st_size) for path in files]).encode())
+    return digest.hexdigest()
+
+
+def _fingerprint_of(kept: Path) -> str:
+    with np.load(kept, allow_pickle=False) as stored:
+        return str(json.loads(str(stored["header"])).get("fingerprint", ""))
+
+
+def _store(label_map: LabelMap, path: Path, fingerprint: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {
         "name": label_map.name,
@@ -105,6 +122,7 @@ def _store(label_map: LabelMap, path: Path) -> None:
         "licence": label_map.licence,
         "spacing": label_map.spacing,
         "unsettled": sorted(label_map.unsettled),
+        "fingerprint": fingerprint,
     }
     temporary = path.with_suffix(".tmp.npz")
     arrays: dict[str, Any] = {"label": label_map.label, "tissue": label_map.tissue, "outside": label_map.outside}

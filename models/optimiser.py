@@ -6,11 +6,14 @@ orthogonal matrix of the momentum. In five minutes of one core it brought the lo
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
+_AT_AN_END = re.compile(r"\b(stem|heads?)\b")
+"""Names of the first and the last layers, which are no matrices between features."""
 _KERNEL_AXES = 4
 """Kernels of planar convolutions have four axes, of volumetric ones five."""
 
@@ -20,7 +23,7 @@ class Optimiser:
 
     def __init__(self, network: nn.Module, *, weight_decay: float) -> None:
         named = list(network.named_parameters())
-        self._kernels = [p for name, p in named if p.ndim >= _KERNEL_AXES and ".stem." not in name]
+        self._kernels = [p for name, p in named if p.ndim >= _KERNEL_AXES and not _AT_AN_END.search(name)]
         chosen = {id(p) for p in self._kernels}
         # Muon takes matrices: (outputs, everything else) views of the kernels' own storage.
         self._matrices = [nn.Parameter(p.detach().view(p.shape[0], -1)) for p in self._kernels]

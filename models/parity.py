@@ -34,21 +34,27 @@ class Parity:
         return self.agreement >= LEAST_AGREEMENT and self.difference <= MOST_DIFFERENCE
 
 
-def sample_image(device: torch.device | str = "cpu") -> Tensor:
+def sample_image(device: torch.device | str = "cpu", shape: tuple[int, int, int] = SAMPLE) -> Tensor:
     """A fixed image (k, j, i) with blobs at several scales, standardised: something for every layer to work on."""
     random = Randomness(11)
-    image = sum(random.smooth(SAMPLE, cell)[0] * weight for cell, weight in ((12, 1.0), (4, 0.5), (2, 0.25)))
+    image = sum(random.smooth(shape, cell)[0] * weight for cell, weight in ((12, 1.0), (4, 0.5), (2, 0.25)))
     assert isinstance(image, Tensor)
     return ((image - image.mean()) / image.std()).to(device)
 
 
 def compare_paths(
-    network: SharedNetwork, anatomy: str, device: torch.device, *, precision: str, faster: SharedNetwork | None = None
+    network: SharedNetwork,
+    anatomy: str,
+    device: torch.device,
+    *,
+    precision: str,
+    faster: SharedNetwork | None = None,
+    window: tuple[int, int, int] = SAMPLE,
 ) -> Parity:
-    """Parity of a precision (and of a compiled network, `faster`) with the network in fp32."""
-    image, code = sample_image(device), kind_code("CT", device=device)
-    reference = predict_logits(network, image, code, anatomy, window=SAMPLE, precision="fp32")
-    found = predict_logits(faster or network, image, code, anatomy, window=SAMPLE, precision=precision)
+    """Parity of a precision (and of a compiled network, `faster`) with the network in fp32, on one window."""
+    image, code = sample_image(device, window), kind_code("CT", device=device)
+    reference = predict_logits(network, image, code, anatomy, window=window, precision="fp32")
+    found = predict_logits(faster or network, image, code, anatomy, window=window, precision=precision)
     agreement = float((reference.argmax(0) == found.argmax(0)).float().mean())
     difference = float((reference.softmax(0) - found.softmax(0)).abs().mean(dim=(1, 2, 3)).max())
     return Parity(agreement, difference)
@@ -69,11 +75,12 @@ def choose_path(
     device: torch.device,
     *,
     compiler: Callable[[SharedNetwork], SharedNetwork] | None = None,
+    window: tuple[int, int, int] = SAMPLE,
 ) -> RunningNetwork:
     """The fastest way whose results are those of fp32.
 
     bf16 where the hardware multiplies it; compiled where a `compiler` is given. A way that fails the comparison, or
-    fails altogether, is left, and said.
+    fails altogether, is left, and said. A network is compiled for a `window`, and compared on it.
     """
     refused: list[str] = []
     precision = choose_precision(device.type)
@@ -85,7 +92,7 @@ def choose_path(
     if compiler is not None:
         try:
             compiled = compiler(network)
-            parity = compare_paths(network, anatomy, device, precision=precision, faster=compiled)
+            parity = compare_paths(network, anatomy, device, precision=precision, faster=compiled, window=window)
         except RuntimeError as error:  # what torch's compilers raise, each with its own text
             refused.append(f"compiled: {type(error).__name__}")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -68,8 +69,8 @@ class TrainingPlan:
 
     `batch`: patches of each modality in a step. `learning_rate` is the kernels' (Muon), `affine_rate` that of
     everything else (AdamW). `fused`: share of the steps that see a pair, one of it `dropped` at times, tissues `hidden`
-    in one of the two with this chance per group, up to some mm misaligned. `start`: weights to begin from instead of
-    chance, relative to the configuration.
+    in one of the two with this chance per group, the MR displaced by `misaligned_mm` (one sigma, per axis). `start`:
+    weights to begin from instead of chance, relative to the configuration.
     """
 
     anatomies: Mapping[str, AnatomyPlan]
@@ -97,6 +98,10 @@ class TrainingPlan:
     picture_steps: int = 500
     start: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything in the plan: a checkpoint belongs to one plan."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def shape(self) -> NetworkShape:
         """Shape of the network that the plan trains."""

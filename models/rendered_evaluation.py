@@ -13,7 +13,7 @@ from models.hiding import Hidden, hide
 from models.inference import predict_fused_logits, predict_logits
 from models.label_maps import LabelMap
 from models.network import SharedNetwork
-from models.normalisation import kind_code
+from models.normalisation import IMAGE_KINDS, kind_code
 from models.randomness import Randomness
 from models.rendering import Anatomy, RenderingSettings, deform, paint_image
 from models.tissues import structure_label
@@ -80,13 +80,16 @@ def rendered_dice(
         test: What is rendered.
     """
     maps = [sources] if isinstance(sources, LabelMap) else list(sources)
-    random = Randomness(SEED)
     settings = replace(settings, geometry=replace(settings.geometry, cropped=0.0, focus=()), narrow_ct=0.0)
     overlaps = Overlaps(structures)
     for n in range(test.images):
         source = maps[n % len(maps)]
+        random = Randomness(SEED + 10 * n)  # the same bodies however they are looked at, and the same looks
         anatomy = deform(source, test.shape, settings, random)
-        images = [_painted(anatomy, kind, settings, test, random) for kind in test.kinds]
+        images = [
+            _painted(anatomy, kind, settings, test, Randomness(SEED + 10 * n + 1 + IMAGE_KINDS.index(kind)))
+            for kind in test.kinds
+        ]
         direction = torch.tensor([random.normal() for _ in range(3)])
         if test.shift_mm and len(images) > 1:
             move = direction / direction.norm() * test.shift_mm / settings.spacing

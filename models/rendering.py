@@ -94,8 +94,7 @@ def deform(source: LabelMap, shape: tuple[int, int, int], settings: RenderingSet
             add_arms(tissue, label, settings.spacing, random)
     _fall_ill(tissue, label, settings, random)
     label[repeated] = IGNORED
-    unsettled = tuple(structure_label(source.anatomy, name) for name in sorted(source.unsettled))
-    return Anatomy(source.name, tissue, label, unsettled)
+    return Anatomy(source.name, tissue, label, _unsettled(source))
 
 
 def paint_image(
@@ -105,10 +104,19 @@ def paint_image(
     kind, told = kinds
     image, seen = _intensities(anatomy.tissue, kind, settings, random)
     label = torch.where(seen | (anatomy.label < 0), anatomy.label, torch.zeros_like(anatomy.label))
+    return RenderedPatch(_shown(image, told, random), label[None], anatomy.unsettled, told)
+
+
+def _shown(image: Tensor, told: str, random: Randomness) -> Tensor:
+    """The stored image (D, H, W) as the network sees it, (1, 1, D, H, W): standardised; what is no CT a little off."""
     image = standardise(image, told)
     if told != "CT":
         image = image * random.uniform(0.85, 1.15) + random.uniform(-0.15, 0.15)
-    return RenderedPatch(image[None, None], label[None], anatomy.unsettled, told)
+    return image[None, None]
+
+
+def _unsettled(source: LabelMap) -> tuple[int, ...]:
+    return tuple(structure_label(source.anatomy, name) for name in sorted(source.unsettled))
 
 
 def photograph(
@@ -130,7 +138,7 @@ def photograph(
     label = placed.label[flat].long()
     label[~seen & (label > 0)] = 0
     label[repeated] = IGNORED
-    return RenderedPatch(standardise(image, told)[None, None], label[None], (), told)
+    return RenderedPatch(_shown(image, told, random), label[None], _unsettled(source), told)
 
 
 def _flat_indices(positions: Tensor, extent: Sequence[int]) -> tuple[Tensor, Tensor]:

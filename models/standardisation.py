@@ -42,4 +42,5 @@ def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:
     """Quantiles of a regular subsample (torch.quantile refuses large inputs)."""
     flat = values.flatten()
     flat = flat[:: max(1, flat.numel() // _MAX_SAMPLE)]
-    return [float(q) for q in torch.quantile(flat, torch.tensor(at, device=flat.device))]
+    values_at: list[float] = torch.quantile(flat, torch.tensor(at, device=flat.device)).tolist()
+    return values_at

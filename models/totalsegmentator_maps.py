@@ -33,8 +33,8 @@ IMAGE, LABELS, TABLE = "example_ct.nii.gz", "example_seg_full_v1.nii.gz", "label
 GAS_BELOW, FAT_BELOW, HARD_ABOVE, METAL_ABOVE = -300.0, -30.0, 160.0, 1800.0
 """HU that divide what the labels leave open."""
 
-DISC_MM = 14.0
-"""Greatest distance between two vertebral bodies that a disc fills."""
+DISC_MM = 20.0
+"""Greatest distance between two vertebral bodies, their edges rounded off, that a disc fills."""
 
 _SIDES = (("left", "L"), ("right", "R"))
 _SINGLE: dict[str, tuple[Tissue, str | None]] = {
@@ -201,7 +201,7 @@ def _discs(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8], hounsfiel
     number = structure_label("torso", "Spine")
     column = ndimage.binary_opening(label == number, ball(4))  # the vertebral bodies, without their processes
     high = round(DISC_MM / SPACING)
-    between = ndimage.binary_closing(column, np.ones((2 * high + 1, 1, 1)), border_value=0)
+    between = ndimage.binary_closing(column, np.ones((high + 1, 1, 1)), border_value=0)
     smooth = ndimage.gaussian_filter(hounsfield, 0.7)
     soft = (smooth > 20) & (smooth < 250) & np.isin(tissue, (Tissue.MUSCLE, Tissue.VISCERAL_FAT, Tissue.CARTILAGE))
     discs = ndimage.binary_closing(between & (label == 0) & soft, ball(1)) & (label == 0)

@@ -29,7 +29,7 @@ from models.warping import shifted
 
 _log = structlog.get_logger(__name__)
 
-MODALITIES = ("CT", "MR")
+MODALITIES: tuple[str, ...] = ("CT", "MR")
 
 
 class Trainer:
@@ -41,13 +41,20 @@ class Trainer:
         self.device = torch.device(device)
         torch.manual_seed(plan.seed)
         self.network = SharedNetwork(plan.shape())
-        if plan.start:
-            self.network.load_state_dict(_matching(load_file(plan.start), self.network.state_dict()))
         self.network = self.network.to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimiser = Optimiser(self.network, weight_decay=plan.weight_decay)
         self.random = Randomness(plan.seed, self.device)
         self.step = 0
+
+    def begin_from(self, weights: Path) -> None:
+        """Begin from given weights instead of chance.
+
+        Raises:
+            ValueError: They are another network's.
+        """
+        self.network.load_state_dict(_matching(load_file(weights), self.network.state_dict()))
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     @property
     def done(self) -> float:
@@ -66,8 +73,7 @@ class Trainer:
         name = self.random.pick_name({anatomy: p.share for anatomy, p in plan.anatomies.items()})
         self.network.train()
         self.optimiser.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            losses = self._fused(name) if self.random.chance(plan.fused) else self._unpaired(name)
+        losses = self._fused(name) if self.random.chance(plan.fused) else self._unpaired(name)
         total = losses.pop("total")
         total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -87,7 +93,8 @@ class Trainer:
         patches = [self._patch(name, shape, settings, kind) for kind in kinds]
         images = torch.cat([patch.image for patch in patches])
         codes = torch.cat([kind_code(patch.kind, device=self.device) for patch in patches])
-        logits = self.network(images, codes, name)
+        with self._half():
+            logits = self.network(images, codes, name)
         assert isinstance(logits, list)  # a network in training
         each = self._losses(name, logits, patches)
         losses = {
@@ -106,26 +113,29 @@ class Trainer:
         """Loss of an anatomy seen by both modalities, slightly misregistered; at times one of them is missing."""
         shape, settings = self._stage(name)
         anatomy = deform(self._map(name), shape, settings, self.random)
-        hidden = draw_hidden(MODALITIES, self.plan.hidden, self.random)
-        patches = [
-            paint_image(
-                replace(anatomy, tissue=hide(anatomy.tissue, hidden[kind])), (kind, kind), settings, self.random
-            )
-            for kind in MODALITIES
-        ]
+        kinds = MODALITIES
+        if self.random.chance(self.plan.dropped):
+            kinds = (MODALITIES[self.random.integer(0, 2)],)
+        pair = len(kinds) > 1
+        hidden = draw_hidden(MODALITIES, self.plan.hidden if pair else 0.0, self.random)
+        patches = []
+        for kind in kinds:
+            seen = replace(anatomy, tissue=hide(anatomy.tissue, hidden[kind]))
+            patches.append(paint_image(seen, (kind, kind), settings, self.random))
         images = [patch.image for patch in patches]
-        images[1] = shifted(
-            images[1], [self.random.normal() * self.plan.misaligned_mm / settings.spacing for _ in range(3)]
-        )
-        present = [0, 1]
-        if not any(hidden.values()) and self.random.chance(self.plan.dropped):
-            present = [self.random.integer(0, 2)]
-        logits = self.network.forward_fused(
-            [images[n] for n in present], [MODALITIES[n] for n in present], name, code="CT+MR"
-        )
+        if pair:
+            far = self.plan.misaligned_mm / settings.spacing
+            images[1] = shifted(images[1], [self.random.normal() * far for _ in range(3)])
+        with self._half():
+            logits = self.network.forward_fused(images, kinds, name, code="CT+MR")
         assert isinstance(logits, list)  # a network in training
-        loss = self._losses(name, logits, [patches[present[0]]])[0]
+        # A CT may be narrower than the body, an MR never is: the last patch's label holds what any of them shows.
+        loss = self._losses(name, logits, [patches[-1]])[0]
         return {"fused": loss, "total": loss}
+
+    def _half(self) -> torch.autocast:
+        """For the network alone: what renders and what compares needs full precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
 
     def _losses(self, name: str, logits: Sequence[Tensor], patches: Sequence[RenderedPatch]) -> list[Tensor]:
         weights = self._weights(name)
@@ -189,18 +199,27 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "random": self.random.state(),
             "step": self.step,
+            "plan": self.plan.fingerprint(),
         }
         torch.save(state, folder / "checkpoint.tmp")
         (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
         export_weights(self.average, self.network.shape, folder / "weights.safetensors")
 
     def load(self, folder: Path) -> None:
-        """Go on from `save`'s checkpoint."""
-        state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location=self.device)
+        """Go on from `save`'s checkpoint; on a CPU exactly so.
+
+        Raises:
+            ValueError: It is a checkpoint of another plan.
+        """
+        state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+        if state.get("plan") != self.plan.fingerprint():
+            raise ValueError(
+                f"{folder} holds a training of another plan: train into another folder, from its weights with --start"
+            )
         self.network.load_state_dict(state["network"])
-        self.average = state["average"]
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
-        self.random.restore({name: value.cpu() for name, value in state["random"].items()})
+        self.random.restore(state["random"])
         self.step = state["step"]
 
 
@@ -251,6 +270,8 @@ def train(  # noqa: PLR0913 - a run's place, length and observers are independen
     trainer = Trainer(plan, load_maps(maps, sorted(names), cache=out / "maps"), device=device)
     if resume and (out / "checkpoint.pt").exists():
         trainer.load(out)
+    elif plan.start:
+        trainer.begin_from(Path(plan.start))
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     while trainer.step < plan.steps and time.monotonic() < deadline:
         losses = trainer.run_step()

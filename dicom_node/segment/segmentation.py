@@ -15,8 +15,8 @@ class Segmentation:
         label_volume: Labels on the slices of the source volume.
         confidence: By name of structure, the mean probability of the class over the voxels that were given it, 0 to 1;
             only structures that were found. It is the network's own measure, not an accuracy.
-        rim_entropy: By name of structure, the mean entropy of the probabilities over the voxels at its border, 0 (sure)
-            to 1 (all classes alike likely); only structures that were found.
+        rim_entropy: By name of structure, the mean entropy in bits of the probabilities over the voxels at its border:
+            0 is sure, 1 two classes equally likely; only structures that were found.
         seconds: Wall-clock time by step: load, resample, network, clean, label.
         card: Name of the card.
         card_version: Its version.

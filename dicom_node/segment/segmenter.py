@@ -100,13 +100,15 @@ class Segmenter:
         )
 
     def _network(self, card: Card) -> RunningNetwork:
-        key = f"{card.weights_sha256}:{card.anatomy}"
+        key = f"{card.weights_sha256}:{card.anatomy}:{card.window if self._compiler else ''}"
         if key not in self._networks:
             try:
                 network = self._load(card).to(self.device).eval()
             except ValueError as error:
                 raise SettingsError(str(error)) from error
-            self._networks[key] = choose_path(network, card.anatomy, self.device, compiler=self._compiler)
+            self._networks[key] = choose_path(
+                network, card.anatomy, self.device, compiler=self._compiler, window=card.window
+            )
             for reason in self._networks[key].refused:
                 _log.warning("faster inference refused", card=card.name, reason=reason)
         return self._networks[key]

@@ -16,8 +16,8 @@ class Sureness:
 
     Attributes:
         inside: Mean probability of the class over the voxels that it won, 0 to 1.
-        rim_entropy: Mean entropy of all probabilities over those of its voxels that touch another class by a face, as a
-            share of the largest possible, 0 to 1.
+        rim_entropy: Mean entropy, in bits, of all probabilities over those of its voxels that touch another class by a
+            face: 0 where the network is sure, 1 where two classes are equally likely, more where several are.
     """
 
     inside: float
@@ -39,7 +39,7 @@ def measure_sureness(scores: Tensor, names: Sequence[str]) -> dict[str, Sureness
         logarithm = plane.flatten(1) - torch.logsumexp(plane.flatten(1), 0)  # a plane at a time: memory stays bounded
         flat, at_rim = labels.flatten(), rim.flatten()
         best = logarithm.gather(0, flat[None])[0].exp().double()
-        entropy = -(logarithm.exp() * logarithm).sum(0).double() / math.log(classes)
+        entropy = -(logarithm.exp() * logarithm).sum(0).double() / math.log(2)
         counts += torch.bincount(flat, minlength=classes)
         inside += torch.bincount(flat, weights=best, minlength=classes)
         rims += torch.bincount(flat[at_rim], minlength=classes)

@@ -52,6 +52,13 @@ def test_what_is_own_does_not_learn_from_the_other_modality(method: object) -> N
     assert untouched == expected
 
 
+def test_plain_batch_norm_sees_both_modalities_in_one_batch() -> None:
+    network = AblationNetwork(3, Sharing(norm="batch"), filters=4).train()
+    ct, mr = torch.randn(2, 1, 16, 16) + 3, torch.randn(2, 1, 16, 16) - 3
+    together = torch.cat(network.forward_both([ct, mr]))
+    torch.testing.assert_close(together, AblationNetwork.forward(network, torch.cat([ct, mr]), 0))
+
+
 def test_scans_of_the_modalities_are_of_different_bodies() -> None:
     ct, mr = (render_scans([trunk_map()], kind, 1, TINY, 1) for kind in ("CT", "MR"))
     assert ct.images.shape == (4, 32, 40)

@@ -88,13 +88,16 @@ def test_averaging_is_the_mean_of_their_views(network: SharedNetwork, image: tor
     views = [
         predict_logits(network, image.flip(-1) if flipped else image, kind_code(kind), "torso", window=(8, 16, 16),
                        precision="fp32")
-        for kind in ("CT", "unknown") for flipped in (False, True)
+        for kind in ("MR", "unknown") for flipped in (False, True)
     ]  # fmt: skip
     expected = (views[0] + views[1].flip(-1) + views[2] + views[3].flip(-1)) / 4
-    found = predict_card(network, image, "CT", card, precision="fp32")
+    found = predict_card(network, image, "MR", card, precision="fp32")
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    plain = predict_card(network, image, "CT", replace(card, averaging=Averaging()), precision="fp32")
+    plain = predict_card(network, image, "MR", replace(card, averaging=Averaging()), precision="fp32")
     torch.testing.assert_close(plain, views[0])
+    ct = predict_card(network, image, "CT", replace(card, averaging=Averaging(as_unknown=True)), precision="fp32")
+    alone = predict_card(network, image, "CT", replace(card, averaging=Averaging()), precision="fp32")
+    torch.testing.assert_close(ct, alone)  # a CT is standardised otherwise than what is unknown
 
 
 def test_missing_image_of_a_pair_leaves_the_single_ones_answer(network: SharedNetwork, image: torch.Tensor) -> None:

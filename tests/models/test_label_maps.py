@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from models.composition import take, warp_positions
 from models.femur_maps import CARTILAGE_MM, read_femur
-from models.label_map_sources import SOURCES, load_maps
+from models.label_map_sources import SOURCES, Source, load_maps
 from models.label_maps import LabelMap, axial_hull, outside_distance, paint, read_colour_table, resample_nearest
 from models.plan import read_plan, without_maps
 from models.tissues import TORSO_STRUCTURES, UNSETTLED, Tissue, structure_label
@@ -66,11 +66,41 @@ def test_centres_are_those_of_the_labels() -> None:
 
 
 def test_training_is_possible_without_the_share_alike_maps() -> None:
-    plan = read_plan(Path(__file__).parents[2] / "models/cards/training.toml")
+    plan = read_plan(Path(__file__).parents[2] / "models/cards/finetuning.toml")
     share_alike = [name for name, source in SOURCES.items() if "share-alike" in source.attribution]
     permissive = without_maps(plan, share_alike)
     named = {name for anatomy in permissive.anatomies.values() for name in anatomy.maps}
     assert named == set(SOURCES) - set(share_alike)
+
+
+@pytest.mark.slow
+def test_knee_without_cartilage_does_not_teach_its_absence(test_data: Path) -> None:
+    knee = load_maps(test_data, ["bodyparts3d_knee"])["bodyparts3d_knee"]
+    assert {"Cartilage_Femur", "Meniscus_Med", "Lig_ACL"} <= knee.unsettled
+    near = [
+        ndimage.distance_transform_edt(knee.label != structure_label("knee", bone)) * knee.spacing < 4
+        for bone in ("Femur", "Tibia")
+    ]
+    gap = near[0] & near[1] & (knee.label <= 0)
+    assert gap.any()
+    assert (knee.label[gap] == UNSETTLED).all()
+
+
+def test_kept_map_is_read_anew_when_the_reading_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def read(_: Path) -> LabelMap:
+        reads.append(1)
+        return trunk_map()
+
+    monkeypatch.setitem(SOURCES, "trunk", Source("trunk.nii.gz", read))
+    (tmp_path / "trunk.nii.gz").write_bytes(b"1")
+    for _ in range(2):
+        load_maps(tmp_path, ["trunk"], cache=tmp_path / "kept")
+    assert len(reads) == 1
+    (tmp_path / "trunk.nii.gz").write_bytes(b"12")
+    load_maps(tmp_path, ["trunk"], cache=tmp_path / "kept")
+    assert len(reads) == 2
 
 
 def test_unknown_map_is_refused(tmp_path: Path) -> None:
@@ -146,6 +176,7 @@ def test_femur_surface_is_a_left_knee_with_even_cartilage(test_data: Path) -> No
     femur, cartilage = (knee.label == structure_label("knee", name) for name in ("Femur", "Cartilage_Femur"))
     away = ndimage.distance_transform_edt(~femur)[cartilage] * knee.spacing
     assert away.max() <= CARTILAGE_MM + 1e-6
+    assert not (knee.tissue == Tissue.AIR).all((1, 2)).any()  # it ends where its flesh does
     assert 80 < float(femur.sum()) * knee.spacing**3 / 1000 < 350
 
 

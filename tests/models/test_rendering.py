@@ -126,13 +126,15 @@ def _with_ct() -> LabelMap:
 
 def test_own_ct_lies_where_its_labels_lie() -> None:
     settings = replace(SETTINGS, narrow_ct=0, thick_ct=0)
+    scores = []
     for seed in range(4):
         patch = photograph(_with_ct(), SHAPE, "CT", settings, Randomness(seed))
         liver = patch.label == structure_label("torso", "Liver")
         if int(liver.sum()) > 100:
             bright = patch.image[0] > standardise(torch.tensor([-20.0]), "CT")
-            both = 2 * float((bright & liver).sum()) / float(bright.sum() + liver.sum())
-            assert both > 0.8
+            scores.append(2 * float((bright & liver).sum()) / float(bright.sum() + liver.sum()))
+    assert scores
+    assert min(scores) > 0.8
 
 
 def test_narrow_reconstruction_labels_nothing_outside_itself() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from models import training
 from models.inference import read_network
 from models.plan import AnatomyPlan, Patch, Stage, TrainingPlan, read_plan
 from models.rendering import RenderingSettings
@@ -39,7 +41,8 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
     for _ in range(2):
         first.run_step()
     first.save(tmp_path)
-    second = _trainer(seed=99)  # everything must come from the checkpoint
+    second = _trainer()
+    second.random.uniform(0, 1)  # everything must come from the checkpoint
     second.load(tmp_path)
     for _ in range(2):
         second.run_step()
@@ -47,6 +50,43 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
     for name, value in straight.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
         assert torch.equal(straight.average[name], second.average[name]), name
+
+
+def test_checkpoint_of_another_plan_is_not_gone_on_with(tmp_path: Path) -> None:
+    _trainer().save(tmp_path)
+    with pytest.raises(ValueError, match="another plan"):
+        _trainer(steps=41).load(tmp_path)
+
+
+def test_only_the_network_runs_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    plain = training.deform
+
+    def remember(*arguments: object) -> object:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return plain(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "deform", remember)
+    for fused in (0.0, 1.0):
+        _trainer(fused=fused, precision="bf16").run_step()
+    assert seen
+    assert not any(seen)
+
+
+def test_label_of_a_pair_holds_what_the_mr_shows_beside_a_narrow_ct(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        Trainer, "_losses", lambda _, __, logits, patches: labels.append(patches[0].label) or [logits[0].sum()]
+    )
+    trainer = _trainer(fused=1.0, dropped=0.0, hidden=0.0)
+    torso = trainer.plan.anatomies["torso"]
+    narrow = replace(torso, rendering=replace(torso.rendering, narrow_ct=1.0))
+    trainer.plan = replace(trainer.plan, anatomies={"torso": narrow})
+    anatomies = []
+    plain = training.deform
+    monkeypatch.setattr(training, "deform", lambda *a: anatomies.append(plain(*a)) or anatomies[-1])
+    trainer.run_step()
+    assert torch.equal(labels[0][0], anatomies[0].label)
 
 
 def test_training_lowers_the_loss() -> None:
@@ -84,7 +124,8 @@ def test_shipped_configuration_is_readable() -> None:
 def test_training_begins_from_weights_it_is_given(tmp_path: Path) -> None:
     first = _trainer(seed=7)
     export_weights(first.average, first.network.shape, tmp_path / "w.safetensors")
-    second = _trainer(start=str(tmp_path / "w.safetensors"))
+    second = _trainer()
+    second.begin_from(tmp_path / "w.safetensors")
     for name, value in first.network.state_dict().items():
         torch.testing.assert_close(second.network.state_dict()[name], value.half().float())
 
@@ -93,7 +134,7 @@ def test_weights_of_another_network_are_no_start(tmp_path: Path) -> None:
     other = _trainer(network={"filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 1), "supervised_levels": 2})
     export_weights(other.average, other.network.shape, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="do not fit"):
-        _trainer(start=str(tmp_path / "w.safetensors"))
+        _trainer().begin_from(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("dropped", [0.0, 1.0])

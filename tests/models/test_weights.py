@@ -8,7 +8,7 @@ import pytest
 
 from models.card import Card, list_cards, list_variants, load_card
 from models.inference import load_network
-from models.label_map_sources import load_maps
+from models.label_map_sources import SOURCES, load_maps
 from models.normalisation import IMAGE_KINDS, count_parameters
 from models.plan import read_plan
 from models.rendered_evaluation import RenderedTest, rendered_dice
@@ -54,10 +54,16 @@ def test_card_says_what_it_was_trained_on_and_how_good_it_is(card: Card) -> None
     assert card.document["quality"]
 
 
+def test_card_names_every_map_that_its_anatomy_was_trained_on(card: Card) -> None:
+    trained = read_plan(CONFIGURATION.with_name("finetuning.toml")).anatomies[card.anatomy].maps
+    assert {entry["name"] for entry in card.document["training"]["map"]} == set(trained)
+
+
 def test_weights_trained_on_share_alike_maps_carry_that_licence(card: Card) -> None:
-    maps = [entry["licence"] for entry in card.document["training"]["map"]]
-    if any("BY-SA" in licence for licence in maps):
-        assert "CC BY-SA" in card.document["weights"]["licence"]
+    plan = read_plan(CONFIGURATION.with_name("finetuning.toml"))
+    trained = {name for anatomy in plan.anatomies.values() for name in anatomy.maps}
+    assert any("share-alike" in SOURCES[name].attribution for name in trained)
+    assert "CC BY-SA" in card.document["weights"]["licence"]
 
 
 @pytest.mark.slow

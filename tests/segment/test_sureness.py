@@ -31,14 +31,14 @@ def test_entropy_is_that_of_the_rim_alone() -> None:
     scores = _block(1.0)
     scores[1, 3:5, 3:5, 3:5] = 50.0  # the middle is certain, which must not count
     p = torch.tensor([2.0, 3.0, 0.0]).softmax(0)
-    expected = float(-(p * p.log()).sum() / math.log(3))
+    expected = float(-(p * p.log()).sum() / math.log(2))
     assert measure_sureness(scores, ("Liver", "Spleen"))["Liver"].rim_entropy == pytest.approx(expected, abs=1e-3)
 
 
 def test_surer_scores_have_less_entropy() -> None:
     unsure, sure = (measure_sureness(_block(h), ("Liver", "Spleen"))["Liver"].rim_entropy for h in (0.1, 5.0))
     assert sure < 0.1
-    assert 0.9 < unsure <= 1.0
+    assert 1.5 < unsure <= math.log2(3)
 
 
 def test_faces_of_the_volume_are_no_rim() -> None:
