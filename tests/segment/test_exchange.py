@@ -33,7 +33,7 @@ def segmentation_of(volume: Volume) -> Segmentation:
     anatomy = load_anatomy()
     certainty = Certainty(np.where(labels, 200, 255).astype(np.uint8), (labels + 1) % 3)
     label_volume = LabelVolume(labels, volume.geometry, {1: anatomy["Liver"], 2: anatomy["Spleen"]}, certainty)
-    return Segmentation(label_volume, {"Liver": 0.93}, {"network": 1.5}, "torso", "1", "ab" * 32)
+    return Segmentation(label_volume, {"Liver": 0.93}, {"Liver": 0.4}, {"network": 1.5}, "torso", "1", "ab" * 32)
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.float32])
