@@ -54,7 +54,9 @@ def compare_paths(
     """Parity of a precision (and of a compiled network, `faster`) with the network in fp32, on one window."""
     image, code = sample_image(device, window), kind_code("CT", device=device)
     reference = predict_logits(network, image, code, anatomy, window=window, precision="fp32")
-    found = predict_logits(faster or network, image, code, anatomy, window=window, precision=precision)
+    found = predict_logits(
+        network if faster is None else faster, image, code, anatomy, window=window, precision=precision
+    )
     agreement = float((reference.argmax(0) == found.argmax(0)).float().mean())
     difference = float((reference.softmax(0) - found.softmax(0)).abs().mean(dim=(1, 2, 3)).max())
     return Parity(agreement, difference)

@@ -67,6 +67,21 @@ class Imprecise(SharedNetwork):
         return -logits if torch.is_autocast_enabled("cpu") else logits
 
 
+class Compiled(SharedNetwork):
+    """Has no length, as what torch compiles has none."""
+
+    def __len__(self) -> int:
+        raise TypeError("SharedNetwork does not support len()")
+
+
+def test_compiled_network_is_asked_whatever_its_length(network: SharedNetwork) -> None:
+    twin = Compiled(network.shape).eval()
+    twin.load_state_dict(network.state_dict())
+    running = choose_path(network, "torso", CPU, compiler=lambda _: twin)
+    assert running.network is twin
+    assert not running.refused
+
+
 def test_precision_that_loses_labels_is_refused(network: SharedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.parity.choose_precision", lambda _: "bf16")
     running = choose_path(Imprecise(network.shape).eval(), "torso", CPU)
