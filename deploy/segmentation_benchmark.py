@@ -1,8 +1,9 @@
 """Segmenting one 300-slice CT: the shared network at ``fast`` and ``full`` beside a network like nnU-Net's at 3 mm.
 
-The peer is MONAI's DynUNet of the plan that TotalSegmentator's 3 mm models use (32 to 320 filters, patches of 128³,
-half overlap), with random weights: its speed and memory are measured, not its quality. Each contestant is a process of
-its own, resampling to its grid and back included; everything runs in the precision that this node chooses.
+The peer is MONAI's DynUNet after the plan of TotalSegmentator's 3 mm models (32 to 320 filters; patches of 128³ and
+half overlap are nnU-Net's usual ones), with random weights: its speed and memory are measured, not its quality. Each
+contestant is a process of its own, resampling to its grid and back included; everything runs in the precision that this
+node chooses.
 """
 
 from __future__ import annotations

@@ -26,50 +26,9 @@ from models.label_maps import (
 )
 from models.tissues import UNSETTLED, Tissue
 from models.torso_maps import refine_tissues
+from models.torso_names import Row, torso_row
 
-_SIDES = (("left", "L"), ("right", "R"))
-_TORSO: dict[str, tuple[Tissue, str | None]] = {
-    "liver": (Tissue.LIVER, "Liver"),
-    "spleen": (Tissue.SPLEEN, "Spleen"),
-    "gallbladder": (Tissue.GALLBLADDER, "Gallbladder"),
-    "pancreas": (Tissue.PANCREAS, "Pancreas"),
-    "stomach": (Tissue.STOMACH, "Stomach"),
-    "aorta": (Tissue.ARTERY, "A_Aorta"),
-    "inferior_vena_cava": (Tissue.VEIN, "V_Venacava_I"),
-    "superior_vena_cava": (Tissue.VEIN, None),
-    "portal_and_splenic_vein": (Tissue.PORTAL_VEIN, None),
-    "urinary_bladder": (Tissue.BLADDER, "Bladder"),
-    "heart": (Tissue.MYOCARDIUM, "Heart"),
-    "sacrum": (Tissue.TRABECULAR_BONE, "Sacrum"),
-    "intervertebral_disks": (Tissue.DISC, "Spine"),
-    "esophagus": (Tissue.SMALL_BOWEL, None),
-    "duodenum": (Tissue.SMALL_BOWEL, None),
-    "small_bowel": (Tissue.SMALL_BOWEL, None),
-    "colon": (Tissue.COLON, None),
-    "rectum": (Tissue.COLON, None),
-    "trachea": (Tissue.BOWEL_GAS, None),
-    "prostate": (Tissue.PELVIC_ORGAN, None),
-    "sternum": (Tissue.TRABECULAR_BONE, None),
-    "costal_cartilages": (Tissue.CARTILAGE, None),
-    "diaphragm": (Tissue.MUSCLE, None),
-}
-_SIDED: dict[str, tuple[Tissue, str | None]] = {
-    "kidney": (Tissue.KIDNEY_CORTEX, "Kidney"),
-    "lung": (Tissue.LUNG, "Lung"),
-    "hip": (Tissue.TRABECULAR_BONE, "Pelvis"),
-    "femur": (Tissue.TRABECULAR_BONE, "Femur"),
-    "iliopsoas": (Tissue.DEEP_MUSCLE, "Iliopsoas"),
-    "autochthon": (Tissue.DEEP_MUSCLE, "ErectorSpinae"),
-    "gluteus": (Tissue.DEEP_MUSCLE, "Gluteal"),
-    "adrenal": (Tissue.ADRENAL, None),
-    "iliac_artery": (Tissue.ARTERY, None),
-    "iliac_vena": (Tissue.VEIN, None),
-    "rib": (Tissue.TRABECULAR_BONE, None),
-    "scapula": (Tissue.TRABECULAR_BONE, None),
-    "clavicula": (Tissue.TRABECULAR_BONE, None),
-    "humerus": (Tissue.TRABECULAR_BONE, None),
-}
-_KNEE: dict[str, tuple[Tissue, str | None]] = {
+_KNEE: dict[str, Row] = {
     "femur": (Tissue.TRABECULAR_BONE, "Femur"),
     "tibia": (Tissue.TRABECULAR_BONE, "Tibia"),
     "fibula": (Tissue.TRABECULAR_BONE, "Fibula"),
@@ -118,18 +77,9 @@ def read_bodyparts(path: Path) -> LabelMap:
     )  # fmt: skip
 
 
-def _row(name: str, anatomy: str) -> tuple[Tissue, str | None]:
-    if anatomy == "knee":
-        return _KNEE.get(name, (Tissue.MUSCLE, None))
-    if name in _TORSO:
-        return _TORSO[name]
-    if name.startswith("vertebrae"):
-        return Tissue.TRABECULAR_BONE, "Spine"
-    for prefix, (kind, structure) in _SIDED.items():
-        if name.startswith(prefix):
-            side = next((letter for word, letter in _SIDES if word in name), "")
-            return kind, f"{structure}_{side}" if structure else None
-    return Tissue.MUSCLE, None
+def _row(name: str, anatomy: str) -> Row:
+    """What is not known by name is a muscle."""
+    return (_KNEE.get(name) if anatomy == "knee" else torso_row(name)) or (Tissue.MUSCLE, None)
 
 
 def _paint(

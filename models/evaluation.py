@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,14 +19,15 @@ from models.inference import load_network, predict_card, read_network
 from models.label_map_sources import load_maps
 from models.label_maps import LabelMap
 from models.network import SharedNetwork
+from models.nifti import Scan, read_nifti
 from models.plan import read_plan
 from models.release import listed_network
 from models.rendered_evaluation import RenderedTest, rendered_dice
 from models.rendering import RenderingSettings
 from models.standardisation import standardise
+from models.torso_names import SIDES
 
 Array = npt.NDArray[np.float64]
-_SIDES = (("left", "L"), ("right", "R"))
 _PAIRED = {
     "kidney": "Kidney", "femur": "Femur", "hip": "Pelvis", "iliopsoas": "Iliopsoas", "autochthon": "ErectorSpinae",
     "gluteus_maximus": "Gluteal", "gluteus_medius": "Gluteal", "gluteus_minimus": "Gluteal",
@@ -40,7 +40,7 @@ TOTALSEGMENTATOR_NAMES: dict[str, str] = {
     "heart_atrium_right": "Heart", "heart_ventricle_right": "Heart", "vertebrae": "Spine",
     "intervertebral_discs": "Spine",
     **{f"vertebrae_{part}{n}": "Spine" for part, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)},
-    **{f"{name}_{side}": f"{ours}_{letter}" for name, ours in _PAIRED.items() for side, letter in _SIDES},
+    **{f"{name}_{side}": f"{ours}_{letter}" for name, ours in _PAIRED.items() for side, letter in SIDES},
 }  # fmt: skip
 """TotalSegmentator's structure names (v1, v2 and MR) -> ours."""
 
@@ -60,27 +60,6 @@ class Agreement:
     def volume_error(self) -> float:
         """Relative volume error, positive where too much was segmented."""
         return self.volume_ml / self.reference_ml - 1
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Voxels (k, j, i) on a grid along the patient's axes: head, posterior, left; spacing in mm."""
-
-    voxels: npt.NDArray[np.float32]
-    spacing: tuple[float, float, float]
-
-
-def read_nifti(path: Path) -> Scan:
-    """A NIfTI volume turned to the nearest LPS axes; obliquity is left in the grid."""
-    image = nib.load(path)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(image.affine),  # type: ignore[attr-defined,no-untyped-call]
-        nib.orientations.axcodes2ornt(("L", "P", "S")),  # type: ignore[no-untyped-call]
-    )
-    turned = image.as_reoriented(turn)  # type: ignore[attr-defined]
-    voxels = np.ascontiguousarray(np.asarray(turned.dataobj, dtype=np.float32).transpose(2, 1, 0))
-    i, j, k = (float(size) for size in turned.header.get_zooms()[:3])
-    return Scan(voxels, (k, j, i))
 
 
 def evaluate(  # noqa: PLR0913 - what is measured, and against what, are independent

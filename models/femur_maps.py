@@ -12,9 +12,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.interpolate import RBFInterpolator
 
-from models.knee_maps import FAT_MARGIN_MM, SPACING, bone_marks, refine_bones
+from models.knee_maps import (
+    FAT_MARGIN_MM,
+    SPACING,
+    bent_positions,
+    bone_marks,
+    covered_levels,
+    nearest_voxels,
+    refine_bones,
+)
 from models.label_maps import LabelMap, Mask, ball, dilate, fill_axial
 from models.tissues import Tissue, structure_label
 
@@ -36,13 +43,9 @@ def read_femur(path: Path, filler: LabelMap) -> LabelMap:
     label[femur], tissue[femur] = structure_label("knee", "Femur"), Tissue.TRABECULAR_BONE
     _lay_cartilage(label, tissue, femur)
     refine_bones(label, tissue)
-    index = tuple(np.clip(p, 0, n - 1) for p, n in zip(_voxels(positions), filler.outside.shape, strict=True))
-    outside = filler.outside[index].copy()
+    outside = filler.outside[nearest_voxels(positions, filler.outside.shape)].copy()
     outside[tissue != Tissue.AIR] = 0
-    # Beyond the filler's levels there is no flesh around the bones.
-    covered = (positions[0] >= 1) & (positions[0] <= filler.label.shape[0] - 2)
-    levels = np.flatnonzero(covered.mean((1, 2)) > 0.5)
-    keep = slice(int(levels[0]), int(levels[-1]) + 1)
+    keep = covered_levels((positions[0] >= 1) & (positions[0] <= filler.label.shape[0] - 2))
     name = f"pymskt_femur_{path.name[0]}"
     return LabelMap(name, "knee", "MIT", SPACING, label[keep], tissue[keep], outside[keep].astype(np.uint8))
 
@@ -80,19 +83,7 @@ def _bent(femur: Mask, filler: LabelMap) -> npt.NDArray[np.float64]:
     """Where the voxels lie in the filler (3, k, j, i), by the marks of the femur's lower end."""
     here = bone_marks(femur, from_top=False, depth_mm=45.0)
     there = bone_marks(filler.label == structure_label("knee", "Femur"), from_top=False, depth_mm=45.0)
-    spline = RBFInterpolator(here, there, kernel="thin_plate_spline", smoothing=5.0)
-    cell = 12
-    coarse = [np.arange(0, n + cell, cell) for n in femur.shape]
-    mesh = np.stack(np.meshgrid(*coarse, indexing="ij"), -1).reshape(-1, 3).astype(np.float64)
-    values = spline(mesh).reshape(*(len(axis) for axis in coarse), 3)
-    position = np.meshgrid(*(np.arange(n) / cell for n in femur.shape), indexing="ij")
-    return np.stack(
-        [ndimage.map_coordinates(values[..., axis], position, order=1, mode="nearest") for axis in range(3)]
-    )
-
-
-def _voxels(positions: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], ...]:
-    return tuple(np.round(p).astype(np.intp) for p in positions)
+    return bent_positions(femur.shape, here, there, smoothing=5.0)
 
 
 def _surroundings(
@@ -104,7 +95,7 @@ def _surroundings(
     label, tissue = filler.label[tuple(nearest)], filler.tissue[tuple(nearest)]
     air = filler.tissue == Tissue.AIR
     label[air], tissue[air] = 0, Tissue.AIR
-    index = tuple(np.clip(p, 0, n - 1) for p, n in zip(_voxels(positions), label.shape, strict=True))
+    index = nearest_voxels(positions, label.shape)
     return label[index].copy(), tissue[index].copy()
 
 

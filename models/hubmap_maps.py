@@ -30,32 +30,14 @@ from models.label_maps import (
 )
 from models.tissues import IGNORED, UNSETTLED, Tissue, structure_label
 from models.torso_maps import SPACING, ball_2d, refine_tissues
+from models.torso_names import torso_row
 
-_ORGANS: dict[str, tuple[Tissue, str | None]] = {
-    "liver": (Tissue.LIVER, "Liver"),
-    "portal_and_hepatic_vessels": (Tissue.HEPATIC_VESSEL, "Liver"),
-    "spleen": (Tissue.SPLEEN, "Spleen"),
-    "kidney_right": (Tissue.KIDNEY_CORTEX, "Kidney_R"),
-    "kidney_left": (Tissue.KIDNEY_CORTEX, "Kidney_L"),
-    "gallbladder": (Tissue.GALLBLADDER, "Gallbladder"),
-    "pancreas": (Tissue.PANCREAS, "Pancreas"),
-    "duodenum": (Tissue.SMALL_BOWEL, None),
-    "small_bowel": (Tissue.SMALL_BOWEL, None),
-    "colon": (Tissue.COLON, None),
-    "rectum": (Tissue.COLON, None),
-    "urinary_bladder": (Tissue.BLADDER, "Bladder"),
-    "uterus": (Tissue.PELVIC_ORGAN, None),
-    "prostate": (Tissue.PELVIC_ORGAN, None),
-    "seminal_vesicles": (Tissue.PELVIC_ORGAN, None),
-    "sacrum": (Tissue.TRABECULAR_BONE, "Sacrum"),
-    "hip_left": (Tissue.TRABECULAR_BONE, "Pelvis_L"),
-    "hip_right": (Tissue.TRABECULAR_BONE, "Pelvis_R"),
-    "femur_left": (Tissue.TRABECULAR_BONE, "Femur_L"),
-    "femur_right": (Tissue.TRABECULAR_BONE, "Femur_R"),
-    "rectus_femoris_left": (Tissue.MUSCLE, None),
-    "rectus_femoris_right": (Tissue.MUSCLE, None),
-    "thymus": (Tissue.MEDIASTINUM, None),
-}
+_ORGANS = (
+    "liver", "portal_and_hepatic_vessels", "spleen", "kidney_right", "kidney_left", "gallbladder", "pancreas",
+    "duodenum", "small_bowel", "colon", "rectum", "urinary_bladder", "uterus", "prostate", "seminal_vesicles", "sacrum",
+    "hip_left", "hip_right", "femur_left", "femur_right", "rectus_femoris_left", "rectus_femoris_right", "thymus",
+)  # fmt: skip
+"""Painted in this order; what is not known by name is a muscle."""
 _SHARED = ("Liver", "Spleen", "Kidney_L", "Kidney_R", "Gallbladder", "Pancreas")
 _BORROWED = (
     "Stomach", "A_Aorta", "V_Venacava_I", "Spine", "Iliopsoas_L", "Iliopsoas_R", "ErectorSpinae_L", "ErectorSpinae_R",
@@ -115,9 +97,10 @@ def _paint_organs(source: IntVolume, table: dict[str, int]) -> tuple[npt.NDArray
     heart = fill_axial(ndimage.binary_closing(np.isin(source, hearts), ball(6)))
     label[heart] = structure_label("torso", "Heart")
     tissue[heart] = Tissue.MYOCARDIUM
-    for name, (kind, structure) in _ORGANS.items():
+    for name in _ORGANS:
         if name not in table:
             continue
+        kind, structure = torso_row(name) or (Tissue.MUSCLE, None)
         voxels = source == table[name]
         if name in ("sacrum", "urinary_bladder", "rectum"):  # hollow in the source
             voxels = fill_axial(ndimage.binary_closing(voxels, ball(3)))

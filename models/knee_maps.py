@@ -7,6 +7,7 @@ smooth warp.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -155,11 +156,9 @@ def _complete(
     left = _as_left(name, licence, label, tissue, blank, frozenset())
     label, tissue = left.label.copy(), left.tissue.copy()
     own = {KNEE_STRUCTURES[n - 1] for n in np.unique(label) if n > 0}
-    positions = _warp(label, filler)
+    positions = bent_positions(label.shape, _landmarks(label), _landmarks(filler.label), smoothing=20.0)
     covered = (positions[0] >= 1) & (positions[0] < filler.label.shape[0] - 1)
-    index = tuple(
-        np.clip(np.round(p).astype(np.intp), 0, n - 1) for p, n in zip(positions, filler.label.shape, strict=True)
-    )
+    index = nearest_voxels(positions, filler.label.shape)
     other_label, other_tissue = filler.label[index], filler.tissue[index]
     free = tissue == Tissue.AIR
     borrowed = free & ~np.isin(other_label, [structure_label("knee", s) for s in own])
@@ -171,9 +170,7 @@ def _complete(
     outside = np.where(label > 0, 0, filler.outside[index]).astype(np.uint8)
     outside[tissue != Tissue.AIR] = 0
     missing = frozenset(KNEE_STRUCTURES) - own
-    # Beyond the filler's levels there is no flesh around the bones.
-    levels = np.flatnonzero(covered.mean((1, 2)) > 0.5)
-    keep = slice(int(levels[0]), int(levels[-1]) + 1)
+    keep = covered_levels(covered)
     return LabelMap(name, "knee", licence, SPACING, label[keep], tissue[keep], outside[keep], missing)
 
 
@@ -183,18 +180,30 @@ def refine_bones(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8]) -> 
     shell_bone(tissue, bones, 1.6 / SPACING)
 
 
-def _warp(label: npt.NDArray[np.int8], filler: LabelMap) -> npt.NDArray[np.float64]:
-    """Where the voxels of a knee lie in the filler (3, k, j, i), from landmarks on the joint's bones."""
-    here, there = _landmarks(label), _landmarks(filler.label)
-    spline = RBFInterpolator(here, there, kernel="thin_plate_spline", smoothing=20.0)
+def bent_positions(
+    shape: Sequence[int], here: npt.NDArray[np.float64], there: npt.NDArray[np.float64], smoothing: float
+) -> npt.NDArray[np.float64]:
+    """Where the voxels of a knee lie in another map (3, k, j, i), by marks (N, 3) of both that belong together."""
+    spline = RBFInterpolator(here, there, kernel="thin_plate_spline", smoothing=smoothing)
     cell = 12
-    coarse = [np.arange(0, n + cell, cell) for n in label.shape]
+    coarse = [np.arange(0, n + cell, cell) for n in shape]
     mesh = np.stack(np.meshgrid(*coarse, indexing="ij"), -1).reshape(-1, 3).astype(np.float64)
     values = spline(mesh).reshape(*(len(axis) for axis in coarse), 3)
-    position = np.meshgrid(*(np.arange(n) / cell for n in label.shape), indexing="ij")
+    position = np.meshgrid(*(np.arange(n) / cell for n in shape), indexing="ij")
     return np.stack(
         [ndimage.map_coordinates(values[..., axis], position, order=1, mode="nearest") for axis in range(3)]
     )
+
+
+def nearest_voxels(positions: npt.NDArray[np.float64], shape: Sequence[int]) -> tuple[npt.NDArray[np.intp], ...]:
+    """Positions (3, k, j, i) as indices into a volume, those outside it at its faces."""
+    return tuple(np.clip(np.round(p).astype(np.intp), 0, n - 1) for p, n in zip(positions, shape, strict=True))
+
+
+def covered_levels(covered: Mask) -> slice:
+    """From the first to the last level of which the filler covers more than half: beyond, bones have no flesh."""
+    levels = np.flatnonzero(covered.mean((1, 2)) > 0.5)
+    return slice(int(levels[0]), int(levels[-1]) + 1)
 
 
 def _landmarks(label: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:

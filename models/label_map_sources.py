@@ -102,7 +102,7 @@ def _load(folder: Path, name: str, cache: Path | None, maps: dict[str, LabelMap]
 def _fingerprint(place: Path) -> str:
     """What a harmonised map depends on: the code that reads maps, and the sizes of the source's files."""
     code = sorted(path for path in Path(__file__).parent.glob("*.py") if path.stem.endswith("_maps"))
-    code += [Path(__file__).with_name(name) for name in ("composition.py", "tissues.py")]
+    code += [Path(__file__).with_name(name) for name in ("composition.py", "nifti.py", "tissues.py", "torso_names.py")]
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in code))
     digest.update(repr([(path.name, path.stat().st_size) for path in files]).encode())

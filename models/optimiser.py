@@ -1,7 +1,7 @@
 """Muon for the convolution kernels, AdamW for norms, output layers and the stem.
 
 Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/; scaled as in arXiv:2502.16982) steps along the nearest
-orthogonal matrix of the momentum. In five minutes of one core it brought the loss where AdamW needed ten.
+orthogonal matrix of the momentum. After five minutes of one core the loss was 1.73, AdamW's 1.94 (one run each).
 """
 
 from __future__ import annotations

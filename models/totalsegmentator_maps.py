@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from models.label_maps import (
     FAT_MARGIN_MM,
+    IntVolume,
     LabelMap,
     Mask,
     axial_hull,
@@ -25,9 +25,12 @@ from models.label_maps import (
     fill_axial,
     largest_part,
     outside_distance,
+    paint,
 )
-from models.tissues import IGNORED, STRUCTURES, Tissue, structure_label
+from models.nifti import read_nifti
+from models.tissues import IGNORED, Tissue, structure_label
 from models.torso_maps import SPACING, refine_tissues
+from models.torso_names import Row, torso_row
 
 IMAGE, LABELS, TABLE = "example_ct.nii.gz", "example_seg_full_v1.nii.gz", "labels_total_v1.json"
 GAS_BELOW, FAT_BELOW, HARD_ABOVE, METAL_ABOVE = -300.0, -30.0, 160.0, 1800.0
@@ -36,47 +39,17 @@ GAS_BELOW, FAT_BELOW, HARD_ABOVE, METAL_ABOVE = -300.0, -30.0, 160.0, 1800.0
 DISC_MM = 20.0
 """Greatest distance between two vertebral bodies, their edges rounded off, that a disc fills."""
 
-_SIDES = (("left", "L"), ("right", "R"))
-_SINGLE: dict[str, tuple[Tissue, str | None]] = {
-    "liver": (Tissue.LIVER, "Liver"),
-    "spleen": (Tissue.SPLEEN, "Spleen"),
-    "gallbladder": (Tissue.GALLBLADDER, "Gallbladder"),
-    "pancreas": (Tissue.PANCREAS, "Pancreas"),
-    "stomach": (Tissue.STOMACH, "Stomach"),
-    "aorta": (Tissue.ARTERY, "A_Aorta"),
-    "inferior_vena_cava": (Tissue.VEIN, "V_Venacava_I"),
-    "portal_vein_and_splenic_vein": (Tissue.PORTAL_VEIN, None),
-    "urinary_bladder": (Tissue.BLADDER, "Bladder"),
-    "sacrum": (Tissue.TRABECULAR_BONE, "Sacrum"),
-    "small_bowel": (Tissue.SMALL_BOWEL, None),
-    "duodenum": (Tissue.SMALL_BOWEL, None),
-    "colon": (Tissue.COLON, None),
-}
-_SIDED: dict[str, tuple[Tissue, str | None]] = {
-    "kidney": (Tissue.KIDNEY_CORTEX, "Kidney"),
-    "lung": (Tissue.LUNG, "Lung"),
-    "hip": (Tissue.TRABECULAR_BONE, "Pelvis"),
-    "femur": (Tissue.TRABECULAR_BONE, "Femur"),
-    "iliopsoas": (Tissue.DEEP_MUSCLE, "Iliopsoas"),
-    "autochthon": (Tissue.DEEP_MUSCLE, "ErectorSpinae"),
-    "gluteus": (Tissue.DEEP_MUSCLE, "Gluteal"),
-    "adrenal_gland": (Tissue.ADRENAL, None),
-    "iliac_artery": (Tissue.ARTERY, None),
-    "iliac_vena": (Tissue.VEIN, None),
-    "rib": (Tissue.TRABECULAR_BONE, None),
-}
-
 
 def read_totalsegmentator(folder: Path) -> LabelMap:
     """The example torso (diaphragm to below the hip joints), on cubic voxels, with the CT's own fat, muscle and gas.
 
     The left hip holds an implant: metal and what its artefacts hide teach nothing.
     """
-    hounsfield, source = (_oriented(folder / name) for name in (IMAGE, LABELS))
-    table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
-    names = {int(number): name for number, name in table.items()}
-    fine, hounsfield = _finer(source, hounsfield)
-    label, tissue = _paint(fine, names)
+    scans = [read_nifti(folder / name) for name in (IMAGE, LABELS)]
+    if any(max(abs(mm - 3.0) for mm in scan.spacing) > 0.01 for scan in scans):
+        raise ValueError(f"{folder}: expected grids of 3 mm, got {[scan.spacing for scan in scans]}")
+    source, hounsfield = _finer(scans[1].voxels, scans[0].voxels)
+    label, tissue = paint(source, *_table(folder / TABLE, source), "torso")
     body = _body(hounsfield)
     core = _core(hounsfield, body, label)
     _fill(tissue, hounsfield, core)
@@ -102,23 +75,24 @@ def read_totalsegmentator(folder: Path) -> LabelMap:
     )
 
 
-def _oriented(path: Path) -> npt.NDArray[np.float32]:
-    """Voxels (k, j, i) along head, posterior, left; the file's grid is 3 mm along the patient's axes."""
-    image = nib.load(path)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(image.affine),  # type: ignore[attr-defined,no-untyped-call]
-        nib.orientations.axcodes2ornt(("L", "P", "S")),  # type: ignore[no-untyped-call]
-    )
-    turned = image.as_reoriented(turn)  # type: ignore[attr-defined]
-    zooms = turned.header.get_zooms()[:3]
-    if max(abs(zoom - 3.0) for zoom in zooms) > 0.01:
-        raise ValueError(f"{path}: expected a grid of 3 mm, got {zooms}: this reader knows one file only")
-    return np.asarray(turned.dataobj, dtype=np.float32).transpose(2, 1, 0)
+def _table(path: Path, source: IntVolume) -> tuple[dict[str, int], dict[str, Row]]:
+    """Labels and rows, by name, of what the volume holds.
+
+    Raises:
+        ValueError: It holds a structure whose name is not known.
+    """
+    names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    present = set(np.unique(source).tolist())
+    table = {name: int(number) for number, name in names.items() if int(number) in present}
+    rows = {name: row for name in table if (row := torso_row(name)) is not None}
+    if unknown := sorted(set(table) - set(rows)):
+        raise ValueError(f"{path}: expected structures that are known, got {', '.join(unknown)}")
+    return table, rows
 
 
 def _finer(
     source: npt.NDArray[np.float32], hounsfield: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+) -> tuple[IntVolume, npt.NDArray[np.float32]]:
     """Labels and CT on the maps' grid with the fat margin; label borders are smoothed, not repeated as steps."""
     share = 3.0 / SPACING
     best = np.zeros(tuple(round(n * share) for n in source.shape), np.float32)
@@ -134,34 +108,6 @@ def _finer(
 
 def _zoom(volume: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float32]:
     return np.asarray(ndimage.zoom(volume, share, order=1, mode="nearest", grid_mode=True), np.float32)
-
-
-def _row(name: str) -> tuple[Tissue, str | None]:
-    if name in _SINGLE:
-        return _SINGLE[name]
-    if name.startswith("vertebrae"):
-        return Tissue.TRABECULAR_BONE, "Spine"
-    if name.startswith("heart"):
-        return Tissue.MYOCARDIUM, "Heart"
-    for prefix, (kind, structure) in _SIDED.items():
-        if name.startswith(prefix):
-            side = next(letter for word, letter in _SIDES if word in name)
-            return kind, f"{structure}_{side}" if structure else None
-    raise ValueError(f"expected a structure that this reader knows, got {name!r}: check the file of names")
-
-
-def _paint(source: npt.NDArray[np.int16], names: dict[int, str]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.uint8]]:
-    label = np.zeros(source.shape, np.int8)
-    tissue = np.full(source.shape, Tissue.AIR, np.uint8)
-    for number in np.unique(source):
-        if number == 0:
-            continue
-        kind, structure = _row(names[int(number)])
-        voxels = source == number
-        tissue[voxels] = kind
-        label[voxels] = structure_label("torso", structure) if structure else 0
-    assert len(STRUCTURES["torso"]) >= label.max()
-    return label, tissue
 
 
 def _body(hounsfield: npt.NDArray[np.float32]) -> Mask:

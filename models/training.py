@@ -40,8 +40,7 @@ class Trainer:
         self.maps = maps
         self.device = torch.device(device)
         torch.manual_seed(plan.seed)
-        self.network = SharedNetwork(plan.shape())
-        self.network = self.network.to(self.device)
+        self.network = SharedNetwork(plan.shape()).to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimiser = Optimiser(self.network, weight_decay=plan.weight_decay)
         self.random = Randomness(plan.seed, self.device)

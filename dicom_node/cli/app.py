@@ -323,13 +323,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a card on an image with known labels, on rendered images, or the method itself."""
-    from dicom_node.cli.evaluating import (
-        RenderedChoice,
-        run_ablation_table,
-        run_evaluate,
-        run_fusion,
-        run_rendered,
-    )  # fmt: skip
+    from dicom_node.cli.evaluating import RenderedChoice, run_ablation_table, run_evaluate, run_fusion, run_rendered
     from dicom_node.errors import UsageError
 
     if [image is not None, rendered is not None, fusion is not None, ablation].count(True) != 1:

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.cli.printing import print_json, print_table
-from dicom_node.errors import UsageError
+from dicom_node.cli.usage import refusals_as_usage
 from dicom_node.workflow import card_named
 
-REAL_COLUMNS = ("structure", "Dice", "surface Dice", "HD95 mm", "volume ml", "reference ml")
-ABLATION_COLUMNS = ("method", "parameters", "CT", "MR", "mean", "± 95 %", "over ours", "± 95 %")
+REAL_COLUMNS = (
+    ("structure", "{structure}"),
+    ("Dice", "{dice:.3f}"),
+    ("surface Dice", "{surface_dice:.3f}"),
+    ("HD95 mm", "{hd95_mm:.1f}"),
+    ("volume ml", "{volume_ml:.0f}"),
+    ("reference ml", "{reference_ml:.0f}"),
+)
+FUSION_COLUMNS = (
+    ("images", "{images}"),
+    ("MR displaced mm", "{shift_mm:.0f}"),
+    ("bone Dice", "{bone:.3f}"),
+    ("cartilage Dice", "{cartilage:.3f}"),
+)
+ABLATION_COLUMNS = (
+    ("method", "{method}"),
+    ("parameters", "{parameters}"),
+    ("CT", "{ct:.3f}"),
+    ("MR", "{mr:.3f}"),
+    ("mean", "{mean:.3f}"),
+    ("± 95 %", "{mean_ci:.3f}"),
+    ("over ours", "{over_ours:+.3f}"),
+    ("± 95 %", "{over_ours_ci:.3f}"),
+)
+"""Title and format of each column."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +60,13 @@ def run_evaluate(  # noqa: PLR0913 - as the command's options
     """
     from models.evaluation import evaluate  # noqa: PLC0415 - torch
 
-    try:
+    with refusals_as_usage():
         agreements = evaluate(card_named(card_name), image, labels, modality, table=table, weights=weights)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     if as_json:
-        print_json([vars(item) for item in agreements])
+        print_json([vars(item) | {"hd95_mm": _finite(item.hd95_mm)} for item in agreements])
         return
-    rows = [
-        (
-            item.structure,
-            f"{item.dice:.3f}",
-            f"{item.surface_dice:.3f}",
-            f"{item.hd95_mm:.1f}",
-            f"{item.volume_ml:.0f}",
-            f"{item.reference_ml:.0f}",
-        )
-        for item in agreements
-    ]
-    print_table(f"{card_name} on {image.name} as {modality}", REAL_COLUMNS, rows)
+    rows = [_cells(item, REAL_COLUMNS) for item in agreements]
+    print_table(f"{card_name} on {image.name} as {modality}", [title for title, _ in REAL_COLUMNS], rows)
 
 
 def run_rendered(choice: RenderedChoice, *, card_name: str, weights: Path | None, as_json: bool) -> None:
@@ -65,13 +77,11 @@ def run_rendered(choice: RenderedChoice, *, card_name: str, weights: Path | None
     """
     from models.evaluation import rendered_columns  # noqa: PLC0415 - torch
 
-    try:
+    with refusals_as_usage():
         columns = rendered_columns(
             card_named(card_name), choice.configuration, choice.maps, choice.names, images=choice.images,
             weights=weights, unseen=choice.unseen,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     if as_json:
         print_json(columns)
         return
@@ -89,19 +99,16 @@ def run_fusion(choice: RenderedChoice, *, card_name: str, weights: Path | None, 
     """
     from models.evaluation import fused_rows  # noqa: PLC0415 - torch
 
-    try:
+    with refusals_as_usage():
         rows = fused_rows(
             card_named(card_name), choice.configuration, choice.maps, choice.names, images=choice.images,
             weights=weights,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     if as_json:
         print_json([vars(row) for row in rows])
         return
-    columns = ("images", "MR displaced mm", "bone Dice", "cartilage Dice")
-    cells = [(row.images, f"{row.shift_mm:.0f}", f"{row.bone:.3f}", f"{row.cartilage:.3f}") for row in rows]
-    print_table(f"{card_name}: bone only in CT, cartilage only in MR", columns, cells)
+    cells = [_cells(row, FUSION_COLUMNS) for row in rows]
+    print_table(f"{card_name}: bone only in CT, cartilage only in MR", [title for title, _ in FUSION_COLUMNS], cells)
 
 
 def run_ablation_table(maps: Path, *, seeds: int, as_json: bool) -> None:
@@ -112,10 +119,8 @@ def run_ablation_table(maps: Path, *, seeds: int, as_json: bool) -> None:
     """
     from models.ablation import METHODS, load_ablation_maps, run_ablation, summarise  # noqa: PLC0415 - torch
 
-    try:
+    with refusals_as_usage():
         train_maps, test_map = load_ablation_maps(maps)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     total = seeds * len(METHODS)
     done = 0
 
@@ -128,20 +133,18 @@ def run_ablation_table(maps: Path, *, seeds: int, as_json: bool) -> None:
     if as_json:
         print_json([vars(row) for row in rows])
         return
-    cells = [
-        (
-            row.method,
-            f"{row.parameters}",
-            f"{row.ct:.3f}",
-            f"{row.mr:.3f}",
-            f"{row.mean:.3f}",
-            f"{row.mean_ci:.3f}",
-            f"{row.over_ours:+.3f}",
-            f"{row.over_ours_ci:.3f}",
-        )
-        for row in rows
-    ]
-    print_table(f"Dice on a body never seen, {seeds} seeds", ABLATION_COLUMNS, cells)
+    cells = [_cells(row, ABLATION_COLUMNS) for row in rows]
+    print_table(f"Dice on a body never seen, {seeds} seeds", [title for title, _ in ABLATION_COLUMNS], cells)
+
+
+def _cells(measured: object, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """One row of a table: each column's format filled with the attributes of what was measured."""
+    return [form.format(**vars(measured)) for _, form in columns]
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: what was not found has no distance."""
+    return value if math.isfinite(value) else None
 
 
 def _score(value: float | None) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dicom_node.errors import UsageError
+from dicom_node.cli.usage import refusals_as_usage
 from dicom_node.logs import configure_logs
 
 
@@ -33,24 +34,20 @@ def run_train(  # noqa: PLR0913 - as the command's options
     from models.training_log import TrainingLog  # noqa: PLC0415 - torch
 
     configure_logs(json=False)
-    try:
+    columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with refusals_as_usage():
         total = read_plan(configuration).steps
-        columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        with Progress(*columns, console=Console(stderr=True)) as progress, closing(TrainingLog(output)) as log:
             task = progress.add_task("", total=total)
 
             def show(trainer: Trainer, losses: Mapping[str, float]) -> None:
                 described = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 progress.update(task, completed=trainer.step, description=described)
 
-            log = TrainingLog(output)
             weights = train(
                 configuration, maps=maps, out=output, resume=True, minutes=minutes, device=device, without=without,
                 start=start, observers=(show, log.note),
             )  # fmt: skip
-            log.close()
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     sys.stdout.write(f"{weights}\n")
 
 
@@ -62,8 +59,6 @@ def run_render(configuration: Path, maps: Path, output: Path, *, seed: int) -> N
     """
     from models.preview import render_preview  # noqa: PLC0415 - torch
 
-    try:
+    with refusals_as_usage():
         render_preview(configuration, output, maps=maps, seed=seed)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     sys.stdout.write(f"{output}\n")

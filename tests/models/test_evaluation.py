@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from models.card import load_card
-from models.evaluation import compare, evaluate, harmonise, read_names, read_nifti, surface_agreement
+from models.evaluation import compare, evaluate, harmonise, read_names, surface_agreement
+from models.nifti import read_nifti
 
 CARD = load_card("torso")
 SPACING = (2.0, 1.0, 1.0)

@@ -12,8 +12,9 @@ import pytest
 from dicom_node.imaging.series import load_series
 from dicom_node.segment.segmenter import Segmenter
 from models.card import FAST, load_card
-from models.evaluation import read_nifti, segment
+from models.evaluation import segment
 from models.inference import load_network
+from models.nifti import read_nifti
 
 pytestmark = pytest.mark.slow
 
