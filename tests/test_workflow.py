@@ -72,3 +72,25 @@ def test_results_of_an_earlier_version_are_made_anew(tmp_path: Path) -> None:
     with pytest.raises(ResultOutdated) as caught:
         replace(work(tmp_path, WHOLE), facts=facts).verify()
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("confidence", "entropy", "said"),
+    [(0.9, 1.2, []), (0.4, 1.2, ["mean probability 0.40"]), (0.9, 1.6, ["mean entropy 1.60 bits"])],
+)
+def test_a_structure_the_network_is_not_sure_of_is_warned_of(
+    confidence: float, entropy: float, said: list[str], tmp_path: Path
+) -> None:
+    labels = labels_of(phantom("tilted"))
+    names = [structure.name for _, structure in labels.present()]
+    facts = {"confidence": dict.fromkeys(names, 0.9), "rim_entropy": dict.fromkeys(names, 0.5)}
+    facts["confidence"][names[0]], facts["rim_entropy"][names[0]] = confidence, entropy
+    found = list(work(tmp_path, facts=facts)._doubts(labels))
+    assert [finding.name for finding in found] == names[:1] * len(said)
+    assert all(part in finding.text for part, finding in zip(said, found, strict=True))
+
+
+def test_a_case_segmented_by_an_earlier_version_has_no_entropy_and_no_doubt_of_it(tmp_path: Path) -> None:
+    labels = labels_of(phantom("tilted"))
+    facts = {"confidence": {structure.name: 0.9 for _, structure in labels.present()}}
+    assert not list(work(tmp_path, facts=facts)._doubts(labels))
