@@ -6,10 +6,22 @@ Every function changes `tissue` and `label` (D, H, W) in place; lengths are in v
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.randomness import Randomness
 from models.tissues import Tissue
+
+_PARTED: tuple[tuple[tuple[Tissue, ...], float], ...] = (
+    ((Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_MEDULLA, Tissue.RENAL_PELVIS), 9.0),
+    ((Tissue.LIVER, Tissue.HEPATIC_VESSEL), 7.0),
+    ((Tissue.SPLEEN,), 7.0),
+    ((Tissue.STOMACH, Tissue.STOMACH_GAS), 7.0),
+    ((Tissue.PANCREAS,), 3.0),
+    ((Tissue.DEEP_MUSCLE,), 4.0),
+    ((Tissue.COLON, Tissue.BOWEL_GAS), 12.0),
+    ((Tissue.SMALL_BOWEL,), 14.0),
+)
+"""Tissues of an organ, and the depth in mm to which fat may take the place of its rim."""
 
 
 def shape_of(volume: Tensor) -> tuple[int, int, int]:
@@ -50,6 +62,25 @@ def raise_diaphragm(tissue: Tensor, label: Tensor, random: Randomness) -> None:
     raised = lung & (axis_index(tissue, 0) < edge + 2 * random.smooth(tissue.shape, 8)[0])
     tissue[raised] = Tissue.VISCERAL_FAT
     label[raised] = 0
+
+
+def grow_visceral_fat(tissue: Tensor, label: Tensor, spacing: float, random: Randomness) -> None:
+    """Fat between the organs, in place of their rims and of the mesentery: the maps are of lean bodies."""
+    uneven = random.smooth(tissue.shape, 24 / spacing)[0]
+    for organ, deepest in _PARTED:
+        depth = random.uniform(0, deepest) / spacing
+        layers = int(depth) + random.chance(depth % 1)
+        if not layers:
+            continue
+        others = ~torch.isin(tissue, torch.tensor(organ, device=tissue.device))
+        near = others[None, None].float()
+        for _ in range(layers):
+            near = nn.functional.max_pool3d(near, 3, 1, 1)
+        rim = ~others & (near[0, 0] > 0) & (uneven > random.uniform(-4, 1))
+        tissue[rim] = Tissue.VISCERAL_FAT
+        label[rim] = label[rim].clamp(max=0)
+    if random.chance(0.6):
+        tissue[tissue == Tissue.MESENTERY] = Tissue.VISCERAL_FAT
 
 
 def fill_contents(tissue: Tensor, random: Randomness) -> None:

@@ -31,6 +31,9 @@ class Geometry:
     """Organs that fill and empty: magnification of their middle at most (2.4 gives 1.75 times the diameter)."""
     focus: tuple[str, ...] = ()
     """Structures at whose level patches are centred four times as often: the rare ones."""
+    around: float = 0.0
+    """Share of the patches centred at a structure's level that lie around it also across the body, as small windows
+    of the tiling do."""
     mirrored: bool = False
 
 
@@ -93,19 +96,24 @@ def _centre(
     source: LabelMap, shape: tuple[int, int, int], geometry: Geometry, step: float, random: Randomness
 ) -> Tensor:
     """Centre of the patch in the map: near the body's axis, at the level of a structure or anywhere along it."""
-    extent = source.label.shape
-    half = shape[0] * step / 2
-    low, high = min(half * 0.6, extent[0] / 2), max(extent[0] - half * 0.6, extent[0] / 2)
-    k = random.uniform(low, high)
-    if source.centres and random.chance(geometry.on_structure):
-        names = list(source.centres) + 3 * [name for name in geometry.focus if name in source.centres]
-        centre, radius = source.centres[names[random.integer(0, len(names))]]
-        k = min(max(float(centre[0]) + random.uniform(-1, 1) * radius, low), high)
     spread = geometry.off_axis / source.spacing
     # A window of the tiling may be off the axis when the body is wider than the window.
     far = 3.0 if random.chance(0.25) else 1.0
-    j, i = ((n - 1) / 2 + random.uniform(-spread, spread) * far for n in extent[1:])
-    return torch.tensor([k, j, i])
+    place = [(n - 1) / 2 + random.uniform(-spread, spread) * far for n in source.label.shape]
+    place[0] = random.uniform(*_room(source, shape, step, 0))
+    if source.centres and random.chance(geometry.on_structure):
+        names = list(source.centres) + 3 * [name for name in geometry.focus if name in source.centres]
+        centre, radius = source.centres[names[random.integer(0, len(names))]]
+        for axis in (0, 1, 2) if random.chance(geometry.around) else (0,):
+            low, high = _room(source, shape, step, axis)
+            place[axis] = min(max(float(centre[axis]) + random.uniform(-1, 1) * radius, low), high)
+    return torch.tensor(place)
+
+
+def _room(source: LabelMap, shape: tuple[int, int, int], step: float, axis: int) -> tuple[float, float]:
+    """First and last place of a patch's centre along an axis at which the map fills most of it."""
+    extent, half = source.label.shape[axis], shape[axis] * step / 2
+    return min(half * 0.6, extent / 2), max(extent - half * 0.6, extent / 2)
 
 
 def _resize_organs(positions: Tensor, source: LabelMap, geometry: Geometry, random: Randomness) -> Tensor:

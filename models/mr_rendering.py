@@ -7,6 +7,8 @@ not to rely on it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -64,19 +66,26 @@ _SIGNAL: dict[Tissue, tuple[float, ...]] = {
 _DARK = (Tissue.AIR, Tissue.BOWEL_GAS, Tissue.STOMACH_GAS, Tissue.LUNG, Tissue.CORTICAL_BONE, Tissue.METAL)
 
 
-def mr_values(random: Randomness, plausible: float, equations: float, *, unseen: bool = False) -> tuple[Tensor, Tensor]:
+def mr_values(
+    random: Randomness,
+    plausible: float,
+    equations: float,
+    *,
+    sequences: Sequence[str] = SEQUENCES,
+    unseen: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Mean and texture amplitude per tissue of one random image.
 
-    `plausible`, `equations`: shares that look like a usual sequence, and that follow the signal equations with random
-    timing; the rest are random mixtures. `unseen`: sequences of the first kind with their brightness inverted, which
-    training never draws.
+    `plausible`, `equations`: shares that look like one of the usual `sequences`, and that follow the signal equations
+    with random timing; the rest are random mixtures. `unseen`: sequences of the first kind with their brightness
+    inverted, which training never draws.
     """
     drawn = random.uniform(0, 1)
     if unseen:
-        mean = 1.0 - _usual_sequence(random)
+        mean = 1.0 - _usual_sequence(random, sequences)
         _darken(mean, random, 1.0)
     elif drawn < plausible:
-        mean = _usual_sequence(random)
+        mean = _usual_sequence(random, sequences)
     elif drawn < plausible + equations:
         mean = signals(random)
     else:
@@ -89,20 +98,27 @@ def mr_values(random: Randomness, plausible: float, equations: float, *, unseen:
     return mean.clamp(0), texture
 
 
-def _usual_sequence(random: Randomness) -> Tensor:
-    column = random.integer(0, len(SEQUENCES))
+def _usual_sequence(random: Randomness, sequences: Sequence[str]) -> Tensor:
+    column = SEQUENCES.index(sequences[random.integer(0, len(sequences))])
     mean = torch.tensor([_SIGNAL[t][column] for t in Tissue])
     other = torch.tensor([_SIGNAL[t][(column + 1) % len(SEQUENCES)] for t in Tissue])
     share = random.uniform(0, 0.3)
-    return ((1 - share) * mean + share * other) * torch.exp(0.18 * random.normals(TISSUE_COUNT))
+    mean = ((1 - share) * mean + share * other) * torch.exp(0.18 * random.normals(TISSUE_COUNT))
+    _unite_fat(mean, random)
+    return mean
+
+
+def _unite_fat(mean: Tensor, random: Randomness) -> None:
+    """Fat is one substance wherever it lies. In place."""
+    mean[Tissue.VISCERAL_FAT] = mean[Tissue.SUBCUTANEOUS_FAT] * random.uniform(0.85, 1.1)
+    mean[Tissue.FAT_PAD] = mean[Tissue.SUBCUTANEOUS_FAT] * random.uniform(0.9, 1.1)
 
 
 def _mixture(random: Randomness) -> Tensor:
     mean = random.uniforms(TISSUE_COUNT)
     _darken(mean, random, 0.97)
-    if random.chance(0.7):  # fat is one substance
-        mean[Tissue.VISCERAL_FAT] = mean[Tissue.SUBCUTANEOUS_FAT] * random.uniform(0.85, 1.1)
-        mean[Tissue.FAT_PAD] = mean[Tissue.SUBCUTANEOUS_FAT]
+    if random.chance(0.7):
+        _unite_fat(mean, random)
     if random.chance(0.8):
         mean[Tissue.DEEP_MUSCLE] = mean[Tissue.MUSCLE]
     return mean
@@ -137,7 +153,8 @@ def scan_mr(image: Tensor, random: Randomness) -> Tensor:
         image = image + random.uniform(0.02, 0.1) * torch.roll(image, shift, 1 if random.chance(0.7) else 2)
     if random.chance(0.15):
         image = _gibbs(image, random.uniform(0.55, 0.9))
-    sigma = 0.06 * random.uniform(0.0, 1.0) ** 2
+    bright = float(image.flatten()[:: max(1, image.numel() // 20_000)].quantile(0.95))
+    sigma = 0.09 * bright * random.uniform(0.0, 1.0) ** 2
     real = image + sigma * random.noise(image.shape)
     imaginary = sigma * random.noise(image.shape)
     return torch.sqrt(real**2 + imaginary**2)

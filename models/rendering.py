@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.bodies import add_arms, add_table, axis_index, fill_contents, grow_fat, raise_diaphragm
+from models.bodies import add_arms, add_table, axis_index, fill_contents, grow_fat, grow_visceral_fat, raise_diaphragm
 from models.ct_rendering import ct_values, scan_ct
 from models.deformation import Geometry, sample_positions
 from models.label_maps import LabelMap
-from models.mr_rendering import mr_values, scan_mr, thick_slices
+from models.mr_rendering import SEQUENCES, mr_values, scan_mr, thick_slices
 from models.pathology import add_lesions, grow_osteophytes, implant, waste_muscles
 from models.randomness import Randomness
 from models.standardisation import standardise
@@ -35,7 +35,10 @@ class RenderingSettings:
     geometry: Geometry = field(default_factory=Geometry)
     plausible_mr: float = 0.45
     equations_mr: float = 0.2
+    sequences: tuple[str, ...] = SEQUENCES
+    """Sequences that the plausible MR look like."""
     fat_mm: tuple[float, float] = (3.0, 38.0)
+    visceral_fat: float = 0.4
     arms: float = 0.25
     table: float = 0.6
     thick_ct: float = 0.15
@@ -90,6 +93,8 @@ def deform(source: LabelMap, shape: tuple[int, int, int], settings: RenderingSet
     if source.anatomy == "torso":
         raise_diaphragm(tissue, label, random)
         fill_contents(tissue, random)
+        if random.chance(settings.visceral_fat):
+            grow_visceral_fat(tissue, label, settings.spacing, random)
         if random.chance(settings.arms):
             add_arms(tissue, label, settings.spacing, random)
     _fall_ill(tissue, label, settings, random)
@@ -167,7 +172,8 @@ def _intensities(tissue: Tensor, kind: str, settings: RenderingSettings, random:
     if kind == "CT":
         mean, texture = ct_values(random, unseen=unseen)
     else:
-        mean, texture = mr_values(random, settings.plausible_mr, settings.equations_mr, unseen=unseen)
+        shares = (settings.plausible_mr, settings.equations_mr)
+        mean, texture = mr_values(random, *shares, sequences=settings.sequences, unseen=unseen)
     speckle = 0.6 * random.noise(tissue.shape) + 0.8 * random.smooth(tissue.shape, 3)[0]
     image = mean.to(tissue.device)[tissue] + texture.to(tissue.device)[tissue] * speckle
     if kind == "CT" and random.chance(settings.table):

@@ -162,3 +162,14 @@ def test_hollow_organs_fill_and_push_aside_what_lies_around() -> None:
         sizes.append(int((labels == structure_label("torso", "Kidney_L")).sum()))
         assert int((labels == structure_label("torso", "Spine")).sum()) > 0
     assert sizes[1] > 1.4 * sizes[0]
+
+
+def test_small_windows_lie_around_the_structures_also_across_the_body() -> None:
+    kidney, shape = structure_label("torso", "Kidney_L"), (8, 16, 16)
+    seen = []
+    for around in (0.0, 1.0):
+        geometry = replace(STILL, on_structure=1.0, around=around, off_axis=0.0, focus=5 * ("Kidney_L",))
+        settings = replace(SETTINGS, geometry=geometry, arms=0, lesions=0)
+        labels = [deform(trunk_map(unsettled=False), shape, settings, Randomness(seed)).label for seed in range(20)]
+        seen.append(sum(int((label == kidney).sum()) for label in labels))
+    assert seen[1] > 1.3 * seen[0] > 0
