@@ -25,7 +25,7 @@ from models.normalisation import count_parameters
 from models.optimiser import Optimiser
 from models.randomness import Randomness
 from models.rendering import RenderingSettings, render_patch
-from models.tissues import STRUCTURES
+from models.tissues import STRUCTURES, structure_label
 
 KINDS = ("CT", "MR")
 
@@ -66,8 +66,16 @@ abstract alone was at hand: which parts are whose is our reading."""
 
 @dataclass(frozen=True)
 class AblationPlan:
-    """Scans per modality to learn from and to test on, their size, and the optimisation."""
+    """What is segmented on which images, scans per modality to learn from and to test on, and the optimisation.
 
+    As in a hospital that begins: a dozen large structures, two MR sequences.
+    """
+
+    structures: tuple[str, ...] = (
+        "Liver", "Spleen", "Kidney_L", "Kidney_R", "Stomach", "A_Aorta", "Lung_L", "Lung_R", "Spine", "Sacrum",
+        "Pelvis_L", "Pelvis_R", "ErectorSpinae_L", "ErectorSpinae_R",
+    )  # fmt: skip
+    sequences: tuple[str, ...] = ("t1_fat_sat", "t2")
     scans: int = 16
     tests: int = 12
     shape: tuple[int, int, int] = (16, 56, 72)
@@ -83,7 +91,7 @@ class AblationPlan:
 
 @dataclass(frozen=True)
 class Scans:
-    """Planes of one modality: images (N, H, W), labels (N, H, W) with the maps' negative marks."""
+    """Planes of one modality: images (N, H, W), labels (N, H, W) by the plan's order, with the maps' negative marks."""
 
     images: Tensor
     labels: Tensor
@@ -160,16 +168,25 @@ def run_ablation(
 def render_scans(maps: Sequence[LabelMap], kind: str, count: int, plan: AblationPlan, seed: int) -> Scans:
     """Fixed scans of one modality, map after map; CT and MR of one seed are of different (unpaired) anatomies."""
     random = Randomness(1000 * seed + KINDS.index(kind))
-    settings = RenderingSettings(plan.spacing, plausible_mr=1.0, equations_mr=0.0)
+    settings = RenderingSettings(plan.spacing, plausible_mr=1.0, equations_mr=0.0, sequences=plan.sequences)
     settings = replace(settings, geometry=replace(settings.geometry, cropped=0.0))
     patches = [render_patch(maps[n % len(maps)], plan.shape, kind, settings, random) for n in range(count)]
-    return Scans(torch.cat([p.image[0, 0] for p in patches]), torch.cat([p.label[0] for p in patches]))
+    labels = torch.cat([patch.label[0] for patch in patches])
+    return Scans(torch.cat([patch.image[0, 0] for patch in patches]), _numbered(labels, plan.structures))
+
+
+def _numbered(labels: Tensor, structures: Sequence[str]) -> Tensor:
+    """Labels of the torso with the numbers of some structures: 1, 2, ... in their order; the others are background."""
+    numbers = torch.zeros(len(STRUCTURES["torso"]) + 1, dtype=torch.long)
+    for number, name in enumerate(structures, start=1):
+        numbers[structure_label("torso", name)] = number
+    return torch.where(labels < 0, labels, numbers[labels.clamp(min=0)])
 
 
 def learn(method: Method, scans: Sequence[Scans], plan: AblationPlan, seed: int) -> AblationNetwork:
     """A network trained by the method, in evaluation mode."""
     torch.manual_seed(seed)
-    network = AblationNetwork(len(STRUCTURES["torso"]) + 1, method.sharing, filters=plan.filters)
+    network = AblationNetwork(len(plan.structures) + 1, method.sharing, filters=plan.filters)
     optimiser = Optimiser(network, weight_decay=1e-2)
     order = torch.Generator().manual_seed(seed)
     for step in range(plan.steps):
@@ -205,7 +222,7 @@ def _loss(
 
 def mean_dice(network: AblationNetwork, scans: Scans, modality: int) -> float:
     """Dice, voxels of all test scans pooled per structure, averaged over the structures that are there."""
-    classes = len(STRUCTURES["torso"]) + 1
+    classes = network.classes
     hit, sizes = np.zeros(classes), np.zeros(classes)
     with torch.inference_mode():
         for image, label in zip(torch.split(scans.images, 32), torch.split(scans.labels, 32), strict=True):

@@ -110,6 +110,7 @@ class AblationNetwork(nn.Module):
         def copies(part: Part) -> int:
             return MODALITIES if part in sharing.own else 1
 
+        self.classes = classes
         self.mixed = not sharing.own and not sharing.norm.startswith("domain")
         self.early = nn.ModuleList(_Early(filters, sharing.norm) for _ in range(copies("early")))
         self.deep = nn.ModuleList(_Deep(filters, sharing.norm) for _ in range(copies("deep")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,16 @@ def test_scans_of_the_modalities_are_of_different_bodies() -> None:
     ct, mr = (render_scans([trunk_map()], kind, 1, TINY, 1) for kind in ("CT", "MR"))
     assert ct.images.shape == (4, 32, 40)
     assert not torch.equal(ct.labels, mr.labels)
+
+
+def test_labels_are_numbered_by_the_plan_and_other_structures_are_background() -> None:
+    plan = replace(TINY, structures=("Spine", "Liver"))
+    found, whole = (render_scans([trunk_map()], "CT", 2, p, 1).labels for p in (plan, TINY))
+    assert torch.equal(found == 1, whole == TINY.structures.index("Spine") + 1)
+    assert torch.equal(found == 2, whole == TINY.structures.index("Liver") + 1)
+    assert torch.equal(found < 0, whole < 0)
+    assert bool((whole == TINY.structures.index("Kidney_L") + 1).any())
+    assert int(found.max()) == 2
 
 
 def test_every_method_is_run_on_every_seed_and_repeats_exactly() -> None:
