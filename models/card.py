@@ -14,15 +14,17 @@ FAST = ":fast"
 
 @dataclass(frozen=True)
 class Averaging:
-    """What is averaged when the network is asked; each entry doubles its time.
+    """What is averaged when the network is asked; every entry, and every further zoom, asks it once more.
 
     Attributes:
         flip_left_right: Also the mirrored image; only for anatomies without sides that were trained mirrored.
         as_unknown: Also as an image of unknown modality; MR alone, since a CT is standardised otherwise.
+        zooms: Voxels of the grid the network sees, per voxel of the card's grid: above 1 a finer grid.
     """
 
     flip_left_right: bool = False
     as_unknown: bool = False
+    zooms: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,15 @@ def load_card(name: str) -> Card:
             weights=(path.parent / document["weights"]["file"]).resolve(),
             weights_sha256=document["weights"]["sha256"],
             document=document,
-            averaging=Averaging(**document.get("averaging", {})),
+            averaging=_averaging(grid.get("averaging", {})),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: the card lacks a key, or has one too many: {error}") from error
+
+
+def _averaging(table: dict[str, Any]) -> Averaging:
+    zooms = tuple(float(zoom) for zoom in table.get("zooms", [1.0]))
+    return Averaging(**(table | {"zooms": zooms}))
 
 
 def _cards_folder() -> Path:

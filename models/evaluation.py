@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,11 +71,13 @@ def evaluate(  # noqa: PLR0913 - what is measured, and against what, are indepen
     table: Path | None = None,
     weights: Path | None = None,
     tolerance_mm: float = 3.0,
+    finish: Callable[[Tensor], object] | None = None,
 ) -> list[Agreement]:
     """Agreement of the card's network with a reference label volume on the same grid as the image (both NIfTI).
 
     `table`: JSON of label -> name (ours or TotalSegmentator's); without it the labels are the card's, 1..N. `weights`:
-    a file as training wrote it, instead of the card's. Structures that the reference does not contain are left out.
+    a file as training wrote it, instead of the card's. `finish` changes the scores (C, k, j, i) on the card's grid in
+    place, before they become labels. Structures that the reference does not contain are left out.
     """
     scan, reference = read_nifti(image), read_nifti(labels)
     if scan.voxels.shape != reference.voxels.shape:
@@ -84,7 +86,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and against what, are indepen
         )
     names = read_names(card, table)
     truth = harmonise(reference.voxels, names, card.structures)
-    found = segment(card_network(card, weights), card, scan, modality)
+    found = segment(card_network(card, weights), card, scan, modality, finish)
     return compare(found, truth, card.structures, scan.spacing, tolerance_mm)
 
 
@@ -164,13 +166,17 @@ def harmonise(
     return np.asarray(lookup[np.round(voxels).astype(np.intp).clip(0)])
 
 
-def segment(network: SharedNetwork, card: Card, scan: Scan, modality: str) -> npt.NDArray[np.uint8]:
-    """Labels of the card on the scan's own grid."""
+def segment(
+    network: SharedNetwork, card: Card, scan: Scan, modality: str, finish: Callable[[Tensor], object] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Labels of the card on the scan's own grid; `finish` as for `evaluate`."""
     grid = [max(1, round(n * s / t)) for n, s, t in zip(scan.voxels.shape, scan.spacing, card.spacing_mm, strict=True)]
     volume = torch.from_numpy(scan.voxels)[None, None]
     small = _resample(volume, grid)[0, 0]
     image = standardise(small, modality)
     logits = predict_card(network, image, modality, card)
+    if finish is not None:
+        finish(logits)
     return _argmax_on(logits, scan.voxels.shape)
 
 

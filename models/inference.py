@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.card import Card
 from models.network import NetworkShape, SharedNetwork
@@ -90,21 +90,29 @@ def predict_card(
 ) -> Tensor:
     """Scores (C, k, j, i), fp32, of a standardised image of `kind` as a card asks for them.
 
-    The logits of the image; with the card's test-time options their mean over the mirrored image and over the code of
-    unknown modality.
+    The logits of the image; with the card's test-time options their mean over the mirrored image, over the code of
+    unknown modality and over finer and coarser grids.
     """
     codes = [kind, "unknown"] if card.averaging.as_unknown and kind == "MR" else [kind]
     views = [False, True] if card.averaging.flip_left_right else [False]
     total: Tensor | None = None
-    for code, flipped in itertools.product(codes, views):
+    for zoom, code, flipped in itertools.product(card.averaging.zooms, codes, views):
+        seen = _zoomed(image[None], [max(1, round(n * zoom)) for n in image.shape])[0]
         logits = predict_logits(
-            network, image.flip(-1) if flipped else image, kind_code(code, device=image.device), card.anatomy,
+            network, seen.flip(-1) if flipped else seen, kind_code(code, device=image.device), card.anatomy,
             window=card.window, window_batch=window_batch, precision=precision,
         )  # fmt: skip
-        logits = logits.flip(-1) if flipped else logits
+        logits = _zoomed(logits.flip(-1) if flipped else logits, image.shape)
         total = logits if total is None else total.add_(logits)
     assert total is not None
-    return total.div_(len(codes) * len(views))
+    return total.div_(len(card.averaging.zooms) * len(codes) * len(views))
+
+
+def _zoomed(volumes: Tensor, extent: Sequence[int]) -> Tensor:
+    """Volumes (C, k, j, i) on a grid of another `extent` over the same space."""
+    if tuple(volumes.shape[1:]) == tuple(extent):
+        return volumes
+    return nn.functional.interpolate(volumes[None], size=tuple(extent), mode="trilinear", align_corners=False)[0]
 
 
 def predict_logits(  # noqa: PLR0913 - the window is four independent choices

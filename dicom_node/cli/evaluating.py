@@ -7,10 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom_node.cli.printing import print_json, print_table
 from dicom_node.cli.usage import refusals_as_usage
 from dicom_node.workflow import card_named
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REAL_COLUMNS = (
     ("structure", "{structure}"),
@@ -53,15 +57,22 @@ class RenderedChoice:
 def run_evaluate(  # noqa: PLR0913 - as the command's options
     image: Path, labels: Path, *, card_name: str, modality: str, table: Path | None, weights: Path | None, as_json: bool
 ) -> None:
-    """Print the agreement of a card with a reference, structure by structure.
+    """Print the agreement of a card with a reference, structure by structure; cleaned as the node's results are.
 
     Raises:
         UsageError: A file is missing or of another grid.
     """
+    from dicom_node.segment.cleaning import clean, silence_absent  # noqa: PLC0415 - torch
     from models.evaluation import evaluate  # noqa: PLC0415 - torch
 
+    card = card_named(card_name)
+
+    def finish(scores: Tensor) -> None:
+        clean(scores, card.structures, math.prod(card.spacing_mm))
+        silence_absent(scores)
+
     with refusals_as_usage():
-        agreements = evaluate(card_named(card_name), image, labels, modality, table=table, weights=weights)
+        agreements = evaluate(card, image, labels, modality, table=table, weights=weights, finish=finish)
     if as_json:
         print_json([vars(item) | {"hd95_mm": _finite(item.hd95_mm)} for item in agreements])
         return

@@ -10,8 +10,6 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from dicom_node.imaging.geometry import Geometry
-
 ONE_PIECE = frozenset(
     {
         "Liver", "Spleen", "Kidney_L", "Kidney_R", "Gallbladder", "Pancreas", "Stomach", "Bladder", "Heart",
@@ -30,19 +28,18 @@ MINIMUM_MM3 = 100.0
 """Pieces below this volume are dropped whatever they are."""
 
 
-def clean(scores: Tensor, names: Sequence[str], grid: Geometry) -> int:
+def clean(scores: Tensor, names: Sequence[str], voxel_mm3: float) -> int:
     """Take pieces that stand alone from their class, in place: their voxels go to the class that scored next.
 
     Args:
         scores: (C, k, j, i) class scores; changed where a piece is dropped.
         names: Names of the classes 1..C-1.
-        grid: Place of the voxels.
+        voxel_mm3: Volume of a voxel.
 
     Returns:
         How many voxels were dropped.
     """
     winner = scores.argmax(0).numpy()
-    voxel_mm3 = grid.slice_spacing * grid.row_spacing * grid.column_spacing
     boxes = ndimage.find_objects(winner, max_label=len(names))
     dropped = 0
     for label, (name, box) in enumerate(zip(names, boxes, strict=True), start=1):

@@ -83,7 +83,7 @@ class Segmenter:
         with _timed(seconds, "network"):
             scores = self._scores(network, image, volume.modality, card)
         with _timed(seconds, "clean"):
-            clean(scores, card.structures, grid)
+            clean(scores, card.structures, math.prod(card.spacing_mm))
             silence_absent(scores)
             sureness = measure_sureness(scores, card.structures)
         with _timed(seconds, "label"):

@@ -76,3 +76,14 @@ def test_labels_on_another_grid_are_refused(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(np.zeros((size, 8, 8), np.int16), np.eye(4)), tmp_path / f"{name}.nii.gz")
     with pytest.raises(ValueError, match="one grid"):
         evaluate(replace(CARD), tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz", "CT")
+
+
+def test_scores_may_be_finished_before_they_become_labels(tmp_path: Path) -> None:
+    voxels = np.zeros((16, 16, 16), np.int16)
+    voxels[4:12, 4:12, 4:12] = 1
+    for name in ("image", "labels"):
+        nib.save(nib.Nifti1Image(voxels, np.diag([4.0, 4.0, 4.0, 1.0])), tmp_path / f"{name}.nii.gz")
+    images = (tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz")
+    for label, dice in ((0, 0.0), (1, 2 * 512 / (512 + 4096))):
+        (found,) = evaluate(CARD, *images, "CT", finish=lambda scores, label=label: scores[label].fill_(1e6))
+        assert found.dice == pytest.approx(dice)

@@ -83,6 +83,16 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         load_network(replace(load_card("torso"), weights=tmp_path / "none.safetensors"))
 
 
+def test_zooms_answer_on_the_cards_grid(network: SharedNetwork, image: torch.Tensor) -> None:
+    card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging())
+    plain = predict_card(network, image, "CT", card, precision="fp32")
+    finer = predict_card(network, image, "CT", replace(card, averaging=Averaging(zooms=(1.5,))), precision="fp32")
+    both = predict_card(network, image, "CT", replace(card, averaging=Averaging(zooms=(1.0, 1.5))), precision="fp32")
+    assert finer.shape == plain.shape
+    assert not torch.allclose(finer, plain, atol=1e-3)
+    torch.testing.assert_close(both, (plain + finer) / 2, atol=1e-4, rtol=1e-4)
+
+
 def test_averaging_is_the_mean_of_their_views(network: SharedNetwork, image: torch.Tensor) -> None:
     card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging(flip_left_right=True, as_unknown=True))
     views = [

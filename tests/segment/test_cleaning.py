@@ -15,6 +15,7 @@ from dicom_node.segment.resampling import to_source
 
 FINE = axis_aligned(np.zeros(3), (4.0, 4.0, 1.0), (20, 20, 77))
 NAMES = ("Liver", "A_Aorta", "Spleen")
+VOXEL_MM3 = 64.0
 GRID = axis_aligned(np.zeros(3), (4.0, 4.0, 4.0), (20, 20, 20))
 
 
@@ -38,7 +39,7 @@ SPECK = (slice(0, 1), slice(0, 1), slice(19, 20))
 
 def test_a_second_piece_of_an_organ_goes_to_the_next_best_class() -> None:
     scores = scores_of(labels_with((1, LARGE), (1, THIRD)), second=3)
-    assert clean(scores, NAMES, GRID) == 4 * 4 * 16
+    assert clean(scores, NAMES, VOXEL_MM3) == 4 * 4 * 16
     winner = scores.argmax(0)
     assert torch.all(winner[LARGE] == 1)
     assert torch.all(winner[THIRD] == 3)
@@ -46,7 +47,7 @@ def test_a_second_piece_of_an_organ_goes_to_the_next_best_class() -> None:
 
 def test_a_vessel_may_have_two_pieces_but_no_specks() -> None:
     scores = scores_of(labels_with((2, LARGE), (2, THIRD), (2, SPECK)))
-    assert clean(scores, NAMES, GRID) == 1
+    assert clean(scores, NAMES, VOXEL_MM3) == 1
     winner = scores.argmax(0)
     assert torch.all(winner[THIRD] == 2)
     assert torch.all(winner[SPECK] == 0)
@@ -54,14 +55,14 @@ def test_a_vessel_may_have_two_pieces_but_no_specks() -> None:
 
 def test_a_structure_of_one_speck_is_dropped() -> None:
     scores = scores_of(labels_with((3, SPECK)))
-    assert clean(scores, NAMES, GRID) == 1
+    assert clean(scores, NAMES, VOXEL_MM3) == 1
     assert not scores.argmax(0).any()
 
 
 def test_what_is_clean_is_not_touched() -> None:
     scores = scores_of(labels_with((1, LARGE), (3, THIRD)))
     before = scores.clone()
-    assert clean(scores, NAMES, GRID) == 0
+    assert clean(scores, NAMES, VOXEL_MM3) == 0
     assert torch.equal(scores, before)
 
 
@@ -76,7 +77,7 @@ def test_a_class_that_wins_nowhere_cannot_win_between_grid_points() -> None:
 def test_the_scores_of_a_voxel_are_only_exchanged() -> None:
     scores = torch.randn((4, *GRID.shape), generator=torch.Generator().manual_seed(0))
     before = scores.clone()
-    assert clean(scores, NAMES, GRID) > 0
+    assert clean(scores, NAMES, VOXEL_MM3) > 0
     assert torch.equal(scores.sort(0).values, before.sort(0).values)
 
 
