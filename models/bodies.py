@@ -22,6 +22,8 @@ _PARTED: tuple[tuple[tuple[Tissue, ...], float], ...] = (
     ((Tissue.SMALL_BOWEL,), 14.0),
 )
 """Tissues of an organ, and the depth in mm to which fat may take the place of its rim."""
+_CROWDED = (Tissue.ARTERY, Tissue.VEIN, Tissue.LIVER, Tissue.SPLEEN, Tissue.DEEP_MUSCLE, Tissue.CORTICAL_BONE)
+"""Tissues beside which muscle may lie: crura, diaphragm, wall."""
 
 
 def shape_of(volume: Tensor) -> tuple[int, int, int]:
@@ -68,19 +70,28 @@ def grow_visceral_fat(tissue: Tensor, label: Tensor, spacing: float, random: Ran
     """Fat between the organs, in place of their rims and of the mesentery: the maps are of lean bodies."""
     uneven = random.smooth(tissue.shape, 24 / spacing)[0]
     for organ, deepest in _PARTED:
-        depth = random.uniform(0, deepest) / spacing
-        layers = int(depth) + random.chance(depth % 1)
-        if not layers:
-            continue
         others = ~torch.isin(tissue, torch.tensor(organ, device=tissue.device))
-        near = others[None, None].float()
-        for _ in range(layers):
-            near = nn.functional.max_pool3d(near, 3, 1, 1)
-        rim = ~others & (near[0, 0] > 0) & (uneven > random.uniform(-4, 1))
+        rim = _beside(others, random.uniform(0, deepest) / spacing, random) & (uneven > random.uniform(-4, 1))
         tissue[rim] = Tissue.VISCERAL_FAT
         label[rim] = label[rim].clamp(max=0)
     if random.chance(0.6):
         tissue[tissue == Tissue.MESENTERY] = Tissue.VISCERAL_FAT
+
+
+def crowd_organs(tissue: Tensor, spacing: float, random: Randomness) -> None:
+    """Muscle in place of fat beside vessels, organs and bones: the maps lack crura, diaphragm and much of the wall."""
+    uneven = random.smooth(tissue.shape, 24 / spacing)[0]
+    for kind in _CROWDED:
+        beside = _beside(tissue == kind, random.uniform(0, 8) / spacing, random) & (uneven > random.uniform(-2, 2))
+        tissue[beside & (tissue == Tissue.VISCERAL_FAT)] = Tissue.MUSCLE
+
+
+def _beside(mask: Tensor, depth: float, random: Randomness) -> Tensor:
+    """What lies within `depth` voxels (rounded by chance) of a mask and not in it."""
+    near = mask[None, None].float()
+    for _ in range(int(depth) + random.chance(depth % 1)):
+        near = nn.functional.max_pool3d(near, 3, 1, 1)
+    return (near[0, 0] > 0) & ~mask
 
 
 def fill_contents(tissue: Tensor, random: Randomness) -> None:
@@ -95,6 +106,8 @@ def fill_contents(tissue: Tensor, random: Randomness) -> None:
     fat = tissue == Tissue.VISCERAL_FAT
     tissue[fat & (noise[2] > random.uniform(0.5, 2.5))] = Tissue.SMALL_BOWEL
     tissue[fat & (noise[2] < -random.uniform(0.5, 2.5))] = Tissue.MESENTERY
+    if random.chance(0.5):  # the renal sinus holds fat around its vessels and calyces
+        tissue[(tissue == Tissue.RENAL_PELVIS) & (noise[0] > random.uniform(-2, 1))] = Tissue.VISCERAL_FAT
     lung = tissue == Tissue.LUNG
     tissue[lung & (noise[1] > 1.9)] = Tissue.VEIN
     if random.chance(0.1):  # effusion or atelectasis at the back

@@ -78,6 +78,9 @@ def ct_values(random: Randomness, *, unseen: bool = False) -> tuple[Tensor, Tens
     mean = torch.tensor([_HU[tissue][phase] for tissue in Tissue], dtype=torch.float32)
     mean = mean + random.normals(TISSUE_COUNT) * spread
     texture = torch.tensor([_TEXTURE.get(tissue, 9.0) for tissue in Tissue])
+    if random.chance(0.9):  # or the muscles with a label could be told from the others by their value
+        mean[Tissue.DEEP_MUSCLE] = mean[Tissue.MUSCLE] + random.uniform(-2, 2)
+        texture[Tissue.DEEP_MUSCLE] = texture[Tissue.MUSCLE]
     if random.chance(0.15):  # fatty liver
         mean[Tissue.LIVER] -= random.uniform(20, 60)
     if random.chance(0.15):  # iron, or a dense liver

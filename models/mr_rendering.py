@@ -92,6 +92,7 @@ def mr_values(
         mean = _mixture(random)
     if unseen or drawn < plausible + equations:
         _let_flow(mean, random)
+    _unite_kinds(mean, random)
     mean[Tissue.AIR] = random.uniform(0, 0.03)
     texture = 0.02 + 0.06 * random.uniforms(TISSUE_COUNT)
     texture[Tissue.AIR] = 0.0
@@ -114,13 +115,23 @@ def _unite_fat(mean: Tensor, random: Randomness) -> None:
     mean[Tissue.FAT_PAD] = mean[Tissue.SUBCUTANEOUS_FAT] * random.uniform(0.9, 1.1)
 
 
+def _unite_kinds(mean: Tensor, random: Randomness) -> None:
+    """What is one substance looks alike, mostly, wherever it lies, or its label could be read off its brightness.
+
+    In place.
+    """
+    if random.chance(0.9):
+        mean[Tissue.DEEP_MUSCLE] = mean[Tissue.MUSCLE] * random.uniform(0.97, 1.03)
+    if random.chance(0.7):
+        for vein in (Tissue.PORTAL_VEIN, Tissue.HEPATIC_VESSEL):
+            mean[vein] = mean[Tissue.VEIN] * random.uniform(0.9, 1.1)
+
+
 def _mixture(random: Randomness) -> Tensor:
     mean = random.uniforms(TISSUE_COUNT)
     _darken(mean, random, 0.97)
     if random.chance(0.7):
         _unite_fat(mean, random)
-    if random.chance(0.8):
-        mean[Tissue.DEEP_MUSCLE] = mean[Tissue.MUSCLE]
     return mean
 
 
@@ -147,14 +158,16 @@ def scan_mr(image: Tensor, random: Randomness) -> Tensor:
     image = image * torch.exp(random.uniform(0, 0.35) * bias)
     if random.chance(0.2):
         image = image * _coil(image, random)
-    image = image ** (2.0 ** random.uniform(-1.3, 1.0))
+    if random.chance(0.3):  # some scanners and consoles cut the darkest signal off
+        image = (image - random.uniform(0, 0.25)).clamp(min=0)
+    image = image ** (2.0 ** random.uniform(-1.0, 1.6))
     if random.chance(0.15):  # motion ghost along one in-plane axis
         shift = int(random.uniform(4, 24))
         image = image + random.uniform(0.02, 0.1) * torch.roll(image, shift, 1 if random.chance(0.7) else 2)
     if random.chance(0.15):
         image = _gibbs(image, random.uniform(0.55, 0.9))
     bright = float(image.flatten()[:: max(1, image.numel() // 20_000)].quantile(0.95))
-    sigma = 0.09 * bright * random.uniform(0.0, 1.0) ** 2
+    sigma = 0.09 * bright * random.uniform(0.0, 1.0) ** 2 if random.chance(0.75) else 0.0
     real = image + sigma * random.noise(image.shape)
     imaginary = sigma * random.noise(image.shape)
     return torch.sqrt(real**2 + imaginary**2)

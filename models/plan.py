@@ -67,15 +67,17 @@ class AnatomyPlan:
 class TrainingPlan:
     """Everything a training run depends on besides the maps.
 
-    `batch`: patches of each modality in a step. `learning_rate` is the kernels' (Muon), `affine_rate` that of
-    everything else (AdamW). `fused`: share of the steps that see a pair, one of it `dropped` at times, tissues `hidden`
-    in one of the two with this chance per group, the MR displaced by `misaligned_mm` (one sigma, per axis). `start`:
-    weights to begin from instead of chance, relative to the configuration.
+    `batch`: patches of each modality in a step, `mr_weight`: the share of the MR in their loss. `learning_rate` is the
+    kernels' (Muon), `affine_rate` that of everything else (AdamW). `fused`: share of the steps that see a pair, one of
+    it `dropped` at times, tissues `hidden` in one of the two with this chance per group, the MR displaced by
+    `misaligned_mm` (one sigma, per axis). `start`: weights to begin from instead of chance, relative to the
+    configuration.
     """
 
     anatomies: Mapping[str, AnatomyPlan]
     steps: int = 5000
     batch: int = 1
+    mr_weight: float = 0.5
     learning_rate: float = 6e-3
     affine_rate: float = 4e-3
     weight_decay: float = 1e-2

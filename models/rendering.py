@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.bodies import add_arms, add_table, axis_index, fill_contents, grow_fat, grow_visceral_fat, raise_diaphragm
+from models.bodies import (
+    add_arms,
+    add_table,
+    axis_index,
+    crowd_organs,
+    fill_contents,
+    grow_fat,
+    grow_visceral_fat,
+    raise_diaphragm,
+)
 from models.ct_rendering import ct_values, scan_ct
 from models.deformation import Geometry, sample_positions
 from models.label_maps import LabelMap
@@ -38,7 +47,9 @@ class RenderingSettings:
     sequences: tuple[str, ...] = SEQUENCES
     """Sequences that the plausible MR look like."""
     fat_mm: tuple[float, float] = (3.0, 38.0)
-    visceral_fat: float = 0.4
+    visceral_fat: float = 0.35
+    crowded: float = 0.6
+    """Share of the bodies that are not fat."""
     arms: float = 0.25
     table: float = 0.6
     thick_ct: float = 0.15
@@ -95,6 +106,8 @@ def deform(source: LabelMap, shape: tuple[int, int, int], settings: RenderingSet
         fill_contents(tissue, random)
         if random.chance(settings.visceral_fat):
             grow_visceral_fat(tissue, label, settings.spacing, random)
+        elif random.chance(settings.crowded):
+            crowd_organs(tissue, settings.spacing, random)
         if random.chance(settings.arms):
             add_arms(tissue, label, settings.spacing, random)
     _fall_ill(tissue, label, settings, random)

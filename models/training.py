@@ -18,7 +18,7 @@ from models.hiding import draw_hidden, hide
 from models.label_map_sources import load_maps
 from models.label_maps import LabelMap
 from models.losses import ClassWeights, class_confusions, distillation_loss, segmentation_loss
-from models.network import NetworkShape, SharedNetwork
+from models.network import NetworkShape, ResidualBlock, SharedNetwork
 from models.normalisation import kind_code
 from models.optimiser import Optimiser
 from models.plan import TrainingPlan, read_plan, without_maps
@@ -30,6 +30,7 @@ from models.warping import shifted
 _log = structlog.get_logger(__name__)
 
 MODALITIES: tuple[str, ...] = ("CT", "MR")
+_OF_A_BLOCK = {part for part, _ in ResidualBlock(1, 1).named_children()}
 
 
 class Trainer:
@@ -47,12 +48,13 @@ class Trainer:
         self.step = 0
 
     def begin_from(self, weights: Path) -> None:
-        """Begin from given weights instead of chance.
+        """Begin from given weights instead of chance; residual blocks that they lack begin as identities.
 
         Raises:
             ValueError: They are another network's.
         """
-        self.network.load_state_dict(_matching(load_file(weights), self.network.state_dict()))
+        own = self.network.state_dict()
+        self.network.load_state_dict(_matching(_new_blocks(own) | load_file(weights), own))
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     @property
@@ -99,7 +101,7 @@ class Trainer:
         losses = {
             kind: torch.stack([e for e, k in zip(each, kinds, strict=True) if k == kind]).mean() for kind in MODALITIES
         }
-        losses["total"] = 0.5 * (losses["CT"] + losses["MR"])
+        losses["total"] = torch.lerp(losses["CT"], losses["MR"], self.plan.mr_weight)
         if self._distils():
             labels = torch.cat([patch.label for patch in patches])
             half = self.plan.batch
@@ -220,6 +222,12 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.random.restore(state["random"])
         self.step = state["step"]
+
+
+def _new_blocks(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values of a network's residual blocks with which each passes on its input."""
+    blocks = {name: value for name, value in own.items() if name.split(".")[-2] in _OF_A_BLOCK}
+    return {name: torch.zeros_like(v) if name.endswith("conv2.weight") else v for name, v in blocks.items()}
 
 
 def _matching(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.bodies import grow_visceral_fat
+from models.bodies import crowd_organs, fill_contents, grow_visceral_fat
 from models.randomness import Randomness
 from models.tissues import UNSETTLED, Tissue
 
@@ -41,3 +41,29 @@ def test_visceral_fat_settles_nothing_that_the_map_left_open() -> None:
     grow_visceral_fat(tissue, label, 4.0, Randomness(3))
     assert bool((label[:8] == UNSETTLED).all())
     assert bool(((label[8:] == KIDNEY) == (tissue[8:] == Tissue.KIDNEY_CORTEX)).all())
+
+
+def test_muscle_beside_organs_takes_the_place_of_fat_alone() -> None:
+    changed = 0
+    for seed in range(6):
+        tissue = torch.full(SHAPE, int(Tissue.VISCERAL_FAT))
+        tissue[:, :12] = int(Tissue.SMALL_BOWEL)
+        tissue[:, 9:15, 9:15] = int(Tissue.ARTERY)
+        before = tissue.clone()
+        crowd_organs(tissue, 4.0, Randomness(seed))
+        new = tissue != before
+        changed += int(new.sum())
+        assert bool((before[new] == Tissue.VISCERAL_FAT).all())
+        assert bool((tissue[new] == Tissue.MUSCLE).all())
+        assert not bool(new[:, 18:].any())  # farther than muscle is put
+    assert changed > 500
+
+
+def test_renal_sinus_is_fat_at_times() -> None:
+    shares = []
+    for seed in range(12):
+        tissue = torch.full(SHAPE, int(Tissue.RENAL_PELVIS))
+        fill_contents(tissue, Randomness(seed))
+        shares.append(float((tissue == Tissue.VISCERAL_FAT).float().mean()))
+    assert min(shares) == 0.0
+    assert max(shares) > 0.3

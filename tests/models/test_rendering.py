@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.ct_rendering import ct_values
 from models.deformation import Geometry
 from models.label_maps import LabelMap
+from models.mr_rendering import mr_values
 from models.preview import write_png
 from models.randomness import Randomness
 from models.rendering import RenderingSettings, deform, photograph, render_patch
@@ -173,3 +175,14 @@ def test_small_windows_lie_around_the_structures_also_across_the_body() -> None:
         labels = [deform(trunk_map(unsettled=False), shape, settings, Randomness(seed)).label for seed in range(20)]
         seen.append(sum(int((label == kidney).sum()) for label in labels))
     assert seen[1] > 1.3 * seen[0] > 0
+
+
+@pytest.mark.parametrize("kind", ["CT", "MR"])
+def test_labelled_muscle_mostly_looks_like_any_other(kind: str) -> None:
+    alike = 0
+    for seed in range(40):
+        random = Randomness(seed)
+        mean = ct_values(random)[0] if kind == "CT" else mr_values(random, 0.5, 0.25)[0]
+        near = 3.0 if kind == "CT" else 0.04 * float(mean[Tissue.MUSCLE])
+        alike += abs(float(mean[Tissue.MUSCLE] - mean[Tissue.DEEP_MUSCLE])) <= near
+    assert alike >= 30

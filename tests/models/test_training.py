@@ -10,6 +10,7 @@ import torch
 
 from models import training
 from models.inference import read_network
+from models.normalisation import kind_code
 from models.plan import AnatomyPlan, Patch, Stage, TrainingPlan, read_plan
 from models.rendering import RenderingSettings
 from models.training import Trainer, export_weights, train
@@ -114,8 +115,9 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[-1] < 0.05 * max(rates)
 
 
-def test_shipped_configuration_is_readable() -> None:
-    plan = read_plan(SHIPPED)
+@pytest.mark.parametrize("name", ["training.toml", "continuation.toml", "finetuning.toml"])
+def test_shipped_configurations_are_readable(name: str) -> None:
+    plan = read_plan(SHIPPED.with_name(name))
     assert set(plan.anatomies) == {"torso", "knee"}
     assert not plan.anatomies["torso"].rendering.geometry.mirrored
     assert plan.anatomies["knee"].rendering.geometry.mirrored
@@ -128,6 +130,26 @@ def test_training_begins_from_weights_it_is_given(tmp_path: Path) -> None:
     second.begin_from(tmp_path / "w.safetensors")
     for name, value in first.network.state_dict().items():
         torch.testing.assert_close(second.network.state_dict()[name], value.half().float())
+
+
+def test_blocks_that_the_weights_lack_begin_as_identities(tmp_path: Path) -> None:
+    network = {"filters": 4, "blocks_down": (0, 1, 1), "blocks_up": (1, 1), "supervised_levels": 2}
+    first = _trainer(network=network)
+    export_weights(first.network.state_dict(), first.network.shape, tmp_path / "w.safetensors")
+    second = _trainer()
+    second.begin_from(tmp_path / "w.safetensors")
+    image, code = torch.randn(1, 1, 8, 16, 16), kind_code("MR")
+    with torch.inference_mode():
+        before = read_network(tmp_path / "w.safetensors")(image, code, "torso")
+        after = second.network.eval()(image, code, "torso")
+        torch.testing.assert_close(after, before)
+    second.run_step()
+    assert float(second.network.state_dict()["encoder.levels.0.0.conv2.weight"].abs().max()) > 0
+
+
+def test_share_of_the_mr_in_the_loss() -> None:
+    losses = _trainer(fused=0.0, distillation=0.0, mr_weight=0.8).run_step()
+    assert losses["loss"] == pytest.approx(0.2 * losses["torso_CT"] + 0.8 * losses["torso_MR"], rel=1e-4)
 
 
 def test_weights_of_another_network_are_no_start(tmp_path: Path) -> None:
