@@ -7,11 +7,13 @@ says so. ``dicom-node train --without bodyparts3d_torso --without bodyparts3d_kn
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from models.label_maps import (
     IntVolume,
@@ -24,7 +26,7 @@ from models.label_maps import (
     paint,
     shell_bone,
 )
-from models.tissues import UNSETTLED, Tissue
+from models.tissues import UNSETTLED, Tissue, structure_label
 from models.torso_maps import refine_tissues
 from models.torso_names import Row, torso_row
 
@@ -50,6 +52,12 @@ JOINT_MM = 20.0
 """Unmodelled voxels of the knee this near to a bone may be cartilage, meniscus or ligament."""
 
 
+GAP_MM = 8.0
+"""Gaps in a muscle up to twice this wide are muscle: the source models single bellies apart from each other."""
+WALL_MM = 8.0
+"""Unmodelled voxels this near to the trunk's surface are muscle of its wall."""
+
+
 def read_bodyparts(path: Path) -> LabelMap:
     """The torso or the knee (told apart by the file's name), a NIfTI with its JSON of names beside it."""
     image = nib.load(path)
@@ -67,6 +75,9 @@ def read_bodyparts(path: Path) -> LabelMap:
     if anatomy == "torso":
         refine_tissues(label, tissue)
         _canal(label, tissue, empty)
+        _fill_muscles(label, tissue, empty, spacing)
+        wall = empty & ~erode(core, WALL_MM / spacing) & (tissue == Tissue.VISCERAL_FAT)
+        tissue[wall] = Tissue.MUSCLE
     else:
         bones = tissue == Tissue.TRABECULAR_BONE
         shell_bone(tissue, bones, 1.6 / spacing)
@@ -99,3 +110,18 @@ def _canal(label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8], empty: np
     spine = np.isin(tissue, (Tissue.CORTICAL_BONE, Tissue.TRABECULAR_BONE, Tissue.DISC)) & (label > 0)
     closed = erode(dilate(spine, 2), 2)
     tissue[fill_axial(closed) & empty] = Tissue.SPINAL_CANAL
+
+
+def _fill_muscles(
+    label: npt.NDArray[np.int8], tissue: npt.NDArray[np.uint8], empty: npt.NDArray[np.bool_], spacing: float
+) -> None:
+    """The gaps between the bellies of the labelled muscles. In place."""
+    reach = GAP_MM / spacing
+    boxes = ndimage.find_objects(label.clip(min=0).astype(np.int64))
+    for name in ("ErectorSpinae_L", "ErectorSpinae_R", "Iliopsoas_L", "Iliopsoas_R", "Gluteal_L", "Gluteal_R"):
+        number = structure_label("torso", name)
+        margin = math.ceil(reach) + 1
+        box = tuple(slice(max(0, part.start - margin), part.stop + margin) for part in boxes[number - 1])
+        closed = erode(dilate(label[box] == number, reach), reach)
+        gaps = closed & empty[box] & (label[box] == 0)
+        tissue[box][gaps], label[box][gaps] = Tissue.DEEP_MUSCLE, number
