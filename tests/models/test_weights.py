@@ -30,7 +30,7 @@ def test_card_names_the_networks_structures_in_its_order(card: Card) -> None:
 
 
 def test_card_works_on_the_grid_it_was_trained_on(card: Card) -> None:
-    plan = read_plan(CONFIGURATION).anatomies[card.anatomy]
+    plan = read_plan(CONFIGURATION.with_name("finetuning.toml")).anatomies[card.anatomy]
     assert card.spacing_mm in [(patch.spacing,) * 3 for patch in plan.at(1.0).patches]
     assert all(size % load_network(card).shape.stride == 0 for size in card.window)
 
