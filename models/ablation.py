@@ -68,7 +68,7 @@ abstract alone was at hand: which parts are whose is our reading."""
 class AblationPlan:
     """What is segmented on which images, scans per modality to learn from and to test on, and the optimisation.
 
-    As in a hospital that begins: a dozen large structures, two MR sequences.
+    As in a hospital that begins: fourteen large structures, two MR sequences.
     """
 
     structures: tuple[str, ...] = (

@@ -50,8 +50,6 @@ _KNEE_LACKS = (
 )  # fmt: skip
 JOINT_MM = 20.0
 """Unmodelled voxels of the knee this near to a bone may be cartilage, meniscus or ligament."""
-
-
 GAP_MM = 8.0
 """Gaps in a muscle up to twice this wide are muscle: the source models single bellies apart from each other."""
 WALL_MM = 8.0
@@ -117,11 +115,13 @@ def _fill_muscles(
 ) -> None:
     """The gaps between the bellies of the labelled muscles. In place."""
     reach = GAP_MM / spacing
-    boxes = ndimage.find_objects(label.clip(min=0).astype(np.int64))
+    boxes = dict(enumerate(ndimage.find_objects(label.clip(min=0).astype(np.int64)), start=1))
     for name in ("ErectorSpinae_L", "ErectorSpinae_R", "Iliopsoas_L", "Iliopsoas_R", "Gluteal_L", "Gluteal_R"):
         number = structure_label("torso", name)
+        if (found := boxes.get(number)) is None:
+            continue
         margin = math.ceil(reach) + 1
-        box = tuple(slice(max(0, part.start - margin), part.stop + margin) for part in boxes[number - 1])
+        box = tuple(slice(max(0, part.start - margin), part.stop + margin) for part in found)
         closed = erode(dilate(label[box] == number, reach), reach)
         gaps = closed & empty[box] & (label[box] == 0)
         tissue[box][gaps], label[box][gaps] = Tissue.DEEP_MUSCLE, number

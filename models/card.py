@@ -19,12 +19,17 @@ class Averaging:
     Attributes:
         flip_left_right: Also the mirrored image; only for anatomies without sides that were trained mirrored.
         as_unknown: Also as an image of unknown modality; MR alone, since a CT is standardised otherwise.
-        zooms: Voxels of the grid the network sees, per voxel of the card's grid: above 1 a finer grid.
+        zooms: Voxels along an axis of the grid the network sees, per voxel of the card's grid: above 1 a finer grid.
     """
 
     flip_left_right: bool = False
     as_unknown: bool = False
     zooms: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Check that there is a grid to ask on."""
+        if not self.zooms or min(self.zooms) <= 0:
+            raise ValueError(f"expected [averaging] zooms above 0, at least one, got {list(self.zooms)}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Card:
         window: (k, j, i) voxels of one sliding window.
         weights: File of the weights.
         weights_sha256: Their SHA-256, lower-case hexadecimal.
-        averaging: What is averaged when the network is asked.
+        averaging: What is averaged when the network is asked; a fast variant has its own, ``[fast.averaging]``.
         document: The whole card as read: training maps, licences, quality, limits.
     """
 
@@ -99,8 +104,8 @@ def load_card(name: str) -> Card:
             document=document,
             averaging=_averaging(grid.get("averaging", {})),
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: the card lacks a key, or has one too many: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the card lacks a key, or has a wrong one or one too many: {error}") from error
 
 
 def _averaging(table: dict[str, Any]) -> Averaging:

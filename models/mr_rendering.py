@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.bodies import axis_index
 from models.mr_signals import signals
 from models.randomness import Randomness
+from models.standardisation import quantiles
 from models.tissues import TISSUE_COUNT, Tissue
 
 SEQUENCES = ("t1", "t1_fat_sat", "t1_contrast", "t2", "t2_fat_sat", "bssfp", "pd_fat_sat")
@@ -166,7 +167,7 @@ def scan_mr(image: Tensor, random: Randomness) -> Tensor:
         image = image + random.uniform(0.02, 0.1) * torch.roll(image, shift, 1 if random.chance(0.7) else 2)
     if random.chance(0.15):
         image = _gibbs(image, random.uniform(0.55, 0.9))
-    bright = float(image.flatten()[:: max(1, image.numel() // 20_000)].quantile(0.95))
+    bright = quantiles(image, (0.95,))[0]
     sigma = 0.09 * bright * random.uniform(0.0, 1.0) ** 2 if random.chance(0.75) else 0.0
     real = image + sigma * random.noise(image.shape)
     imaginary = sigma * random.noise(image.shape)

@@ -49,7 +49,7 @@ class RenderingSettings:
     fat_mm: tuple[float, float] = (3.0, 38.0)
     visceral_fat: float = 0.35
     crowded: float = 0.6
-    """Share of the bodies that are not fat."""
+    """Of the bodies without more visceral fat: muscle beside the organs."""
     arms: float = 0.25
     table: float = 0.6
     thick_ct: float = 0.15

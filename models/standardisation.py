@@ -25,20 +25,20 @@ def standardise(voxels: Tensor, modality: str) -> Tensor:
     if modality == "CT":
         hounsfield = voxels.clamp(*CT_RANGE)
         return hounsfield / 1000.0 + 1.5 * torch.tanh((hounsfield - 40.0) / 150.0)
-    low, high = _quantiles(voxels, (0.005, 0.995))
+    low, high = quantiles(voxels, (0.005, 0.995))
     scaled = ((voxels - low) / max(high - low, 1e-6)).clamp(0, 1).sqrt()
     body = scaled[scaled > BODY_ABOVE]
     if body.numel() < 100:
         return scaled - scaled.mean()
     steps = torch.linspace(0, 1, RANKS + 1, device=scaled.device)
-    levels = torch.tensor(_quantiles(body, tuple(steps.tolist())), device=scaled.device)
+    levels = torch.tensor(quantiles(body, tuple(steps.tolist())), device=scaled.device)
     ranks = torch.searchsorted(levels, scaled).float() / RANKS
     mixed = scaled / body.std().clamp(min=1e-3) + ranks / 0.29  # a uniform rank has this deviation
     inside = mixed[scaled > BODY_ABOVE]
     return (mixed - inside.mean()) / inside.std().clamp(min=1e-3)
 
 
-def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:
+def quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:
     """Quantiles of a regular subsample (torch.quantile refuses large inputs)."""
     flat = values.flatten()
     flat = flat[:: max(1, flat.numel() // _MAX_SAMPLE)]

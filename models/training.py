@@ -30,7 +30,6 @@ from models.warping import shifted
 _log = structlog.get_logger(__name__)
 
 MODALITIES: tuple[str, ...] = ("CT", "MR")
-_OF_A_BLOCK = {part for part, _ in ResidualBlock(1, 1).named_children()}
 
 
 class Trainer:
@@ -53,8 +52,8 @@ class Trainer:
         Raises:
             ValueError: They are another network's.
         """
-        own = self.network.state_dict()
-        self.network.load_state_dict(_matching(_new_blocks(own) | load_file(weights), own))
+        stored = _identities(self.network) | load_file(weights)
+        self.network.load_state_dict(_matching(stored, self.network.state_dict()))
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     @property
@@ -224,10 +223,14 @@ class Trainer:
         self.step = state["step"]
 
 
-def _new_blocks(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _identities(network: nn.Module) -> dict[str, Tensor]:
     """Values of a network's residual blocks with which each passes on its input."""
-    blocks = {name: value for name, value in own.items() if name.split(".")[-2] in _OF_A_BLOCK}
-    return {name: torch.zeros_like(v) if name.endswith("conv2.weight") else v for name, v in blocks.items()}
+    values: dict[str, Tensor] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, ResidualBlock):
+            values |= module.state_dict(prefix=f"{name}.")
+            values[f"{name}.conv2.weight"] = torch.zeros_like(module.conv2.weight)
+    return values
 
 
 def _matching(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,15 +6,12 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dicom_node.cli.printing import print_json, print_table
 from dicom_node.cli.usage import refusals_as_usage
 from dicom_node.workflow import card_named
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 REAL_COLUMNS = (
     ("structure", "{structure}"),
@@ -62,14 +59,11 @@ def run_evaluate(  # noqa: PLR0913 - as the command's options
     Raises:
         UsageError: A file is missing or of another grid.
     """
-    from dicom_node.segment.cleaning import clean, silence_absent  # noqa: PLC0415 - torch
+    from dicom_node.segment.cleaning import tidy  # noqa: PLC0415 - torch
     from models.evaluation import evaluate  # noqa: PLC0415 - torch
 
     card = card_named(card_name)
-
-    def finish(scores: Tensor) -> None:
-        clean(scores, card.structures, math.prod(card.spacing_mm))
-        silence_absent(scores)
+    finish = partial(tidy, names=card.structures, voxel_mm3=math.prod(card.spacing_mm))
 
     with refusals_as_usage():
         agreements = evaluate(card, image, labels, modality, table=table, weights=weights, finish=finish)

@@ -28,6 +28,12 @@ MINIMUM_MM3 = 100.0
 """Pieces below this volume are dropped whatever they are."""
 
 
+def tidy(scores: Tensor, names: Sequence[str], voxel_mm3: float) -> None:
+    """What scores go through, in place, before they become labels: `clean`, then `silence_absent`."""
+    clean(scores, names, voxel_mm3)
+    silence_absent(scores)
+
+
 def clean(scores: Tensor, names: Sequence[str], voxel_mm3: float) -> int:
     """Take pieces that stand alone from their class, in place: their voxels go to the class that scored next.
 

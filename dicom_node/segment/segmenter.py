@@ -17,7 +17,7 @@ from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
 from dicom_node.logs import get_logger
 from dicom_node.segment.body import body_box
-from dicom_node.segment.cleaning import clean, silence_absent
+from dicom_node.segment.cleaning import tidy
 from dicom_node.segment.grids import covering_grid, crop
 from dicom_node.segment.resampling import to_grid, to_source_with_certainty
 from dicom_node.segment.segmentation import Segmentation
@@ -83,8 +83,7 @@ class Segmenter:
         with _timed(seconds, "network"):
             scores = self._scores(network, image, volume.modality, card)
         with _timed(seconds, "clean"):
-            clean(scores, card.structures, math.prod(card.spacing_mm))
-            silence_absent(scores)
+            tidy(scores, card.structures, math.prod(card.spacing_mm))
             sureness = measure_sureness(scores, card.structures)
         with _timed(seconds, "label"):
             found, certainty = to_source_with_certainty(scores, grid, volume.geometry)

@@ -42,3 +42,16 @@ def test_card_without_a_fast_grid_has_no_fast_variant(tmp_path: Path) -> None:
 def test_averaging_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="flip_upside_down"):
         load_card(str(_card(tmp_path, "[averaging]\nflip_upside_down = true")))
+
+
+@pytest.mark.parametrize("zooms", ["[]", "[0.0]", "[1.0, -1.0]", '["fine"]'])
+def test_zooms_that_no_grid_has_are_refused_with_the_file(tmp_path: Path, zooms: str) -> None:
+    with pytest.raises(ValueError, match=r"c\.toml"):
+        load_card(str(_card(tmp_path, f"[averaging]\nzooms = {zooms}")))
+
+
+def test_fast_variant_averages_only_what_its_own_table_says(tmp_path: Path) -> None:
+    fast = "[fast]\nspacing_mm = [6, 6, 6]\nwindow = [8, 16, 16]\n[averaging]\nzooms = [0.5, 1.0]"
+    path = _card(tmp_path, fast)
+    assert load_card(str(path)).averaging.zooms == (0.5, 1.0)
+    assert load_card(str(path) + FAST).averaging.zooms == (1.0,)
