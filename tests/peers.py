@@ -27,19 +27,13 @@ from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Intake
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import DestinationTable, Settings
+from tests.ports import free_port
 
 ORTHANC = "/usr/sbin/Orthanc"
 CALLING_AE = "DICOM_NODE"
 QUICK = {**os.environ, "TCP_NODELAY": "1"}
 NOBODY_LISTENS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 """pynetdicom 3.0 shuts a socket that never connected down, fails at that, and leaves closing it to the collector."""
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def tool(name: str) -> str:

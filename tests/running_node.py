@@ -19,7 +19,7 @@ from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.settings import DestinationTable, Settings, load_settings
-from tests.peers import free_port
+from tests.ports import free_port
 
 READY_SECONDS = 90.0
 SENDER = "SCANNER"

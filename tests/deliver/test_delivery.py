@@ -10,7 +10,8 @@ from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.delivery import DeliveryState, deliver_once
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from tests.deliver.scripted_peer import ABORT, ScriptedPeer, scripted_peer
-from tests.peers import CALLING_AE, NOBODY_LISTENS, Peer, destination, free_port, storescp
+from tests.peers import CALLING_AE, NOBODY_LISTENS, Peer, destination, storescp
+from tests.ports import free_port
 
 CASE = "case"
 

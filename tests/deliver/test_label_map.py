@@ -14,7 +14,8 @@ from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.object_file import write_object
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 from tests.deliver.scripted_peer import CT, scripted_peer
-from tests.peers import CALLING_AE, NOBODY_LISTENS, destination, free_port
+from tests.peers import CALLING_AE, NOBODY_LISTENS, destination
+from tests.ports import free_port
 from tests.results.sources import PROVENANCE, labels_of, phantom, volume_of
 
 CASE = "case"

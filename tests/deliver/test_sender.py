@@ -13,8 +13,9 @@ from dicom_node.deliver.sender import send
 from dicom_node.errors import DeliveryFailed, DeliveryRefused
 from dicom_node.uids import LABEL_MAP_SEGMENTATION
 from tests.deliver.scripted_peer import ABORT, CT, HANG, scripted_peer
-from tests.peers import CALLING_AE, NOBODY_LISTENS, Peer, destination, free_port, storescp
+from tests.peers import CALLING_AE, NOBODY_LISTENS, Peer, destination, storescp
 from tests.phantoms import PhantomSpec, write
+from tests.ports import free_port
 
 
 def uid_of(path: Path) -> str:

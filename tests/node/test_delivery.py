@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from tests.peers import free_port, running, tool
+from tests.peers import running, tool
 from tests.phantoms import PhantomSpec, write
+from tests.ports import free_port
 from tests.running_node import RunningNode, write_config
 
 pytestmark = pytest.mark.peer

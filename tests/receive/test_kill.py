@@ -17,8 +17,9 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import database
 from dicom_node.ledger.intake import Intake
-from tests.peers import CALLING_AE, QUICK, await_port, free_port, tool, wait_until
+from tests.peers import CALLING_AE, QUICK, await_port, tool, wait_until
 from tests.phantoms import PhantomSpec, write
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SENDERS = 4

@@ -17,7 +17,7 @@ from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
 from dicom_node.settings import Settings, parse_settings
 from dicom_node.worker.delivery_run import DeliveryRun, sender_destination
 from tests.ledger.test_cases import CASE
-from tests.peers import free_port
+from tests.ports import free_port
 
 
 class RecordingEngine:
