@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -35,6 +36,19 @@ class Instance:
     size: int
     received_at: float
     association_id: str
+
+
+# Built once: SQLAlchemy takes longer to put a statement together than SQLite to carry it out.
+_ONE_INSTANCE = sa.select(db.instances).where(db.instances.c.sop_instance_uid == sa.bindparam("uid"))
+_ONE_MORE_INSTANCE = (
+    sa.update(db.series)
+    .where(db.series.c.series_instance_uid == sa.bindparam("uid"))
+    .values(
+        instances=db.series.c.instances + 1,
+        last_received_at=sa.bindparam("received_at"),
+        last_association_id=sa.bindparam("by"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +107,7 @@ class Intake:
     def find(self, sop_instance_uid: str) -> Instance | None:
         """The record of an instance, or None."""
         with reading(self._engine) as connection:
-            row = connection.execute(
-                sa.select(db.instances).where(db.instances.c.sop_instance_uid == sop_instance_uid)
-            ).one_or_none()
+            row = connection.execute(_ONE_INSTANCE, {"uid": sop_instance_uid}).one_or_none()
         return Instance(**row._mapping) if row else None
 
     def record(self, instance: Instance) -> bool:
@@ -104,12 +116,19 @@ class Intake:
         Returns:
             False when this SOP Instance UID was on record already; nothing is changed then.
         """
+        return self.record_all([instance])[0]
+
+    def record_all(self, instances: Sequence[Instance]) -> list[bool]:
+        """Put instances on record as :meth:`record` does, in one transaction: all of them, or none when it fails."""
+        recorded = []
         with self._engine.begin() as connection:
-            insert = insert_or_nothing(connection, db.instances).values(**vars(instance))
-            if connection.execute(insert).rowcount == 0:
-                return False
-            self._wake_series(connection, instance)
-        return True
+            for instance in instances:
+                insert = insert_or_nothing(connection, db.instances)
+                is_new = connection.execute(insert, vars(instance)).rowcount != 0
+                if is_new:
+                    self._wake_series(connection, instance)
+                recorded.append(is_new)
+        return recorded
 
     def spool_bytes(self) -> int:
         """Bytes on record in the spool."""
@@ -159,21 +178,18 @@ class Intake:
 
     @staticmethod
     def _wake_series(connection: sa.Connection, instance: Instance) -> None:
-        insert = insert_or_nothing(connection, db.series).values(
-            series_instance_uid=instance.series_instance_uid,
-            study_instance_uid=instance.study_instance_uid,
-            instances=0,
-            cased_instances=0,
-            last_received_at=instance.received_at,
-            last_association_id=instance.association_id,
-        )
-        connection.execute(insert)
-        connection.execute(
-            sa.update(db.series)
-            .where(db.series.c.series_instance_uid == instance.series_instance_uid)
-            .values(
-                instances=db.series.c.instances + 1,
-                last_received_at=instance.received_at,
-                last_association_id=instance.association_id,
-            )
-        )
+        first = {
+            "series_instance_uid": instance.series_instance_uid,
+            "study_instance_uid": instance.study_instance_uid,
+            "instances": 0,
+            "cased_instances": 0,
+            "last_received_at": instance.received_at,
+            "last_association_id": instance.association_id,
+        }
+        connection.execute(insert_or_nothing(connection, db.series), first)
+        latest = {
+            "uid": instance.series_instance_uid,
+            "received_at": instance.received_at,
+            "by": instance.association_id,
+        }
+        connection.execute(_ONE_MORE_INSTANCE, latest)

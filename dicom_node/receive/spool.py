@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
 
 from dicom_node.durable_file import make_directory_durably, write_durably
 from dicom_node.receive.identity import Identity
@@ -53,19 +49,27 @@ def spool_file(identity: Identity, transfer_syntax_uid: str, calling_ae: str, en
         calling_ae: Who sent it (SourceApplicationEntityTitle).
         encoded: The data set as it came.
     """
-    meta = FileMetaDataset()
-    meta.FileMetaInformationGroupLength = 0
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(identity.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(identity.sop_instance_uid)
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    elements = [
+        _element(0x0001, b"OB", b"\x00\x01"),
+        _element(0x0002, b"UI", identity.sop_class_uid.encode("ascii")),
+        _element(0x0003, b"UI", identity.sop_instance_uid.encode("ascii")),
+        _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii")),
+        _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+        _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+    ]
     if calling_ae:
-        meta.SourceApplicationEntityTitle = calling_ae
-    buffer = DicomBytesIO()
-    write_file_meta_info(buffer, meta)
-    return SpoolFile(_PREAMBLE + buffer.getvalue(), encoded)
+        elements.append(_element(0x0016, b"AE", calling_ae.encode("ascii", "replace")))
+    meta = b"".join(elements)
+    return SpoolFile(_PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(meta))) + meta, encoded)
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    """An element of group 0002: explicit VR little endian, padded to even length (PS3.10 7.1, PS3.5 7.1.2)."""
+    if len(value) % 2:
+        value += b"\0" if vr == b"UI" else b" "
+    header = struct.pack("<HH2s", 0x0002, number, vr)
+    length = struct.pack("<HI", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))
+    return header + length + value
 
 
 class Spool:

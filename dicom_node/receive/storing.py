@@ -21,6 +21,7 @@ from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import lack_of_room
 from dicom_node.receive.identity import Identity, read_identity
+from dicom_node.receive.recording import Recorder
 from dicom_node.receive.sameness import same_object
 from dicom_node.receive.spool import Spool, SpoolFile, spool_file
 from dicom_node.settings import LimitsTable
@@ -94,6 +95,7 @@ class Reception:
     ) -> None:
         self._spool = spool
         self._intake = intake
+        self._recorder = Recorder(intake)
         self._limits = limits
         self._now = now
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(spool.root).free)
@@ -147,7 +149,7 @@ class Reception:
                 return self._again(known, identity, file)
             self._claim_room(file.size)
             path = self._spool.write(identity, file)
-            self._intake.record(
+            self._recorder.record(
                 Instance(
                     sop_instance_uid=identity.sop_instance_uid,
                     sop_class_uid=identity.sop_class_uid,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 import sqlalchemy as sa
 
-from dicom_node.ledger.intake import Association, Intake
+from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.receive.identity import read_identity
 from dicom_node.receive.spool import Spool, spool_file
 from dicom_node.receive.storing import Answer, Arrival, Reception
@@ -63,3 +63,10 @@ def file_of(arrival: Arrival) -> bytes:
     identity = read_identity(arrival.encoded, arrival.transfer_syntax_uid)
     file = spool_file(identity, arrival.transfer_syntax_uid, "X", arrival.encoded)
     return file.head + file.encoded
+
+
+def instance_record(uid: str) -> Instance:
+    """The record of an instance of one series; there is no file of it."""
+    return Instance(
+        uid, "1.2.840.10008.5.1.4.1.1.2", "1.8", "1.9", "1.2.840.10008.1.2.1", "file", "0" * 64, 1, 1.0, "a"
+    )

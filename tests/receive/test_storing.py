@@ -5,15 +5,20 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
 import sqlalchemy as sa
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 
 from dicom_node.ledger import database
 from dicom_node.ledger.intake import Instance
+from dicom_node.receive.identity import read_identity
+from dicom_node.receive.spool import spool_file
 from dicom_node.receive.storing import Answer, Arrival
 from dicom_node.settings import LimitsTable
 from tests.receive.desk import SENDER, Desk, arrival_of, changed
@@ -39,6 +44,16 @@ def test_the_file_meta_names_the_sender_and_the_syntax(desk: Desk, arrival: Arri
     assert meta.SourceApplicationEntityTitle == "SCANNER"
     assert meta.TransferSyntaxUID == arrival.transfer_syntax_uid
     assert meta.MediaStorageSOPInstanceUID == arrival.sop_instance_uid
+
+
+@pytest.mark.parametrize("calling_ae", ["SCANNER", "CT1", ""])
+def test_the_file_meta_is_what_pydicom_writes(arrival: Arrival, calling_ae: str) -> None:
+    identity = read_identity(arrival.encoded, arrival.transfer_syntax_uid)
+    head = spool_file(identity, arrival.transfer_syntax_uid, calling_ae, arrival.encoded).head
+    meta = pydicom.dcmread(DicomBytesIO(head)).file_meta
+    again = DicomBytesIO()
+    write_file_meta_info(again, meta)
+    assert head[132:] == again.getvalue()
 
 
 def test_the_same_bytes_twice_are_recorded_once(desk: Desk, arrival: Arrival) -> None:
@@ -186,17 +201,17 @@ def test_the_record_is_made_only_after_file_and_name_are_synced(
     desk: Desk, arrival: Arrival, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    sync, record = os.fsync, desk.intake.record
+    sync, record = os.fsync, desk.intake.record_all
 
     def noted_sync(descriptor: int) -> None:
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         sync(descriptor)
 
-    def noted_record(instance: Instance) -> bool:
+    def noted_record(instances: Sequence[Instance]) -> list[bool]:
         steps.append("record")
-        return record(instance)
+        return record(instances)
 
     monkeypatch.setattr("dicom_node.durable_file.os.fsync", noted_sync)
-    monkeypatch.setattr(desk.intake, "record", noted_record)
+    monkeypatch.setattr(desk.intake, "record_all", noted_record)
     assert desk.take(arrival).status == 0
     assert steps[-3:] == ["file", "folder", "record"]
