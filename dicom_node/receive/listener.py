@@ -38,6 +38,7 @@ from dicom_node.receive.admission import (
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.spool import Spool
+from dicom_node.receive.store_messages import exchange_directly
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.settings import Settings
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION, is_uid
@@ -328,6 +329,7 @@ def _tune_connection(event: evt.Event) -> None:
     # pynetdicom would read as much as a PDU header claims, up to 4 GiB, from anybody, in pieces of 4 KiB.
     wrapped.recv = partial(_receive, connection)  # type: ignore[method-assign]
     make_prompt(event.assoc)
+    exchange_directly(event.assoc)
 
 
 def _receive(connection: socket.socket, count: int) -> bytearray:
