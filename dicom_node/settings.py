@@ -69,7 +69,12 @@ class LimitsTable(_Table):
     spool_bytes: int | None = Field(default=None, ge=1)
     """Quota of the spool in bytes; none by default."""
     free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
-    """Free disk space the node never goes below."""
+    """Free disk space the node never goes below. Below twice as much only series that have begun are taken, until
+    three times as much is free."""
+    high_watermark: float = Field(default=0.9, gt=0, le=1, strict=False)
+    """Share of a quota (``spool_bytes``, of the node or of a peer) from which only series that have begun are taken."""
+    low_watermark: float = Field(default=0.8, gt=0, le=1, strict=False)
+    """Share of a quota from which new series are taken again."""
     associations: int = Field(default=32, ge=1)
     connections: int = Field(default=256, ge=1, le=900)
     """Open connections in all, those without an association included; select() ends at 1024 descriptors."""
@@ -96,6 +101,12 @@ class LimitsTable(_Table):
     """Compile the networks when they are loaded, which takes minutes; used only where the results stay the same."""
     attempts: int = Field(default=3, ge=1)
     """Attempts at a case before it is held."""
+
+    @model_validator(mode="after")
+    def _low_mark_is_the_lower(self) -> LimitsTable:
+        if self.low_watermark > self.high_watermark:
+            raise ValueError(f"low_watermark {self.low_watermark} is above high_watermark {self.high_watermark}")
+        return self
 
 
 class CredentialsTable(_Table):

@@ -84,6 +84,11 @@ def admit(caller: Caller, *, own_ae: str, peers: Sequence[PeerTable]) -> PeerTab
     return near[lacks.index("")]
 
 
+def congestion(lack: str) -> Rejection:
+    """The rejection of an association that could store nothing: there is no room at all."""
+    return Rejection(TEMPORARY_CONGESTION, lack, REJECTED_TRANSIENT, SERVICE_PROVIDER_PRESENTATION)
+
+
 def may_call(address: str, peers: Sequence[PeerTable]) -> bool:
     """Whether an address is that of any peer."""
     return any(contains(peer.address, address) for peer in peers)

@@ -19,7 +19,6 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
@@ -31,16 +30,18 @@ from dicom_node.receive.admission import (
     Caller,
     Rejection,
     admit,
+    congestion,
 )
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.connection import MAXIMUM_PDU, guard_connection, guarded
 from dicom_node.receive.messages import receiving_memory
+from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
 from dicom_node.receive.occupancy import Occupancy
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.settings import PeerTable, Settings
-from dicom_node.tls import peer_certificate, server_context
+from dicom_node.tls import server_context
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION, is_uid
 
 log = get_logger("receive")
@@ -234,7 +235,7 @@ class Listener:
     def _on_requested(self, event: evt.Event) -> None:
         caller: Caller | None = None
         try:
-            caller = _caller(event.assoc)
+            caller = caller_of(event.assoc)
             decision = self._decide(event.assoc, caller)
         except Exception:  # pynetdicom would swallow it and let the peer in
             log.exception("admission failed", address=event.assoc.requestor.address)
@@ -249,6 +250,11 @@ class Listener:
         decision = admit(caller, own_ae=self._settings.node.ae_title, peers=self._settings.peers)
         if isinstance(decision, Rejection):
             return decision
+        if proposed_classes(association) - {VERIFICATION}:
+            lack = self._reception.lack_of_room(decision)
+            if lack is not None:
+                return congestion(lack)
+        offer_what_may_be_stored(association, decision)
         return self._occupancy.enter(association, decision, association.is_alive) or decision
 
     def _on_established(self, event: evt.Event) -> None:
@@ -274,7 +280,11 @@ class Listener:
         try:
             with guarded(event.assoc).storing():
                 return _response(
-                    self._reception.store(_arrival(event), lambda: self._associations.on_record(event.assoc))
+                    self._reception.store(
+                        _arrival(event),
+                        lambda: self._associations.on_record(event.assoc),
+                        self._occupancy.peer_of(event.assoc),
+                    )
                 )
         except Exception:
             # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
@@ -329,25 +339,21 @@ def _application_entity(settings: Settings) -> Any:
     entity.acse_timeout = settings.limits.negotiation_seconds
     entity.network_timeout = settings.limits.idle_seconds
     entity.add_supported_context(VERIFICATION)
-    for sop_class in dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes)):
+    accepted = dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))
+    for peer in settings.peers:
+        unknown = [sop_class for sop_class in peer.storage_classes if sop_class not in accepted]
+        if unknown:
+            raise SettingsError(
+                f'[[peer]] "{peer.ae_title}" storage_classes: {unknown} are not accepted by this node; '
+                "add them to [node] storage_classes"
+            )
+    for sop_class in accepted:
         if not is_uid(sop_class):
             raise SettingsError(f'[node] storage_classes: "{sop_class}" is not a UID')
         if uid_to_service_class(sop_class) is not StorageServiceClass:
             register_uid(sop_class, "DicomNode" + sop_class.replace(".", "_"), StorageServiceClass)
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return entity
-
-
-def _caller(association: Association) -> Caller:
-    request = cast(A_ASSOCIATE, association.requestor.primitive)
-    secured = guarded(association).certificate_socket
-    return Caller(
-        calling_ae=request.calling_ae_title,
-        called_ae=request.called_ae_title,
-        address=association.requestor.address,
-        over_tls=secured is not None,
-        certificate=peer_certificate(secured) if secured is not None else None,
-    )
 
 
 def _let_answer(associations: Sequence[Association]) -> None:
