@@ -9,7 +9,8 @@ from pydicom.uid import UID
 from dicom_node import __version__
 from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.echo import RESULT_CLASSES
-from dicom_node.receive.listener import IMAGE_CLASSES, MAXIMUM_PDU, TRANSFER_SYNTAXES
+from dicom_node.receive.connection import MAXIMUM_PDU
+from dicom_node.receive.listener import IMAGE_CLASSES, TRANSFER_SYNTAXES
 from dicom_node.settings import Settings
 from dicom_node.uids import (
     IMPLEMENTATION_CLASS_UID,
@@ -48,7 +49,7 @@ def _identity(settings: Settings) -> str:
         ("property", "value"),
         [
             ("AE title", node.ae_title),
-            ("address and port", f"{node.bind}:{node.port}"),
+            ("address and port", ", ".join(f"{node.bind}:{port}" for port in _ports(settings))),
             ("implementation class UID", IMPLEMENTATION_CLASS_UID),
             ("implementation version name", IMPLEMENTATION_VERSION_NAME),
             ("maximum PDU received", f"{MAXIMUM_PDU} bytes"),
@@ -56,6 +57,11 @@ def _identity(settings: Settings) -> str:
             ("asynchronous operations", "not supported"),
         ],
     )
+
+
+def _ports(settings: Settings) -> list[int]:
+    plain = [settings.node.port] if settings.tls is None or settings.tls.plain else []
+    return plain + ([settings.tls.port] if settings.tls is not None else [])
 
 
 def _storage_scp(settings: Settings) -> str:
@@ -95,10 +101,24 @@ def _storage_scu(settings: Settings) -> str:
 
 
 def _security(settings: Settings) -> str:
-    peers = [(peer.ae_title, peer.address) for peer in settings.peers]
+    peers = [(peer.ae_title, peer.address, "TLS alone" if peer.over_tls else "any") for peer in settings.peers]
     return (
-        "## Security\n\nAssociations are accepted from these calling AE titles and addresses alone; "
-        "secure transport connections are not supported.\n\n" + _table(("calling AE title", "address"), peers)
+        "## Security\n\nAssociations are accepted from these calling AE titles and addresses alone. "
+        + _secure_transport(settings)
+        + "\n\n"
+        + _table(("calling AE title", "address", "connection"), peers)
+    )
+
+
+def _secure_transport(settings: Settings) -> str:
+    tls = settings.tls
+    if tls is None:
+        return "Secure transport connections are not set up here."
+    clients = "have to show" if tls.require_client_certificate else "may show"
+    return (
+        f"Port {tls.port} speaks TLS by the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 "
+        f"B.12): TLS 1.3 and 1.2; those who call {clients} a certificate. "
+        + ("The plain port is open too." if tls.plain else "There is no plain port.")
     )
 
 

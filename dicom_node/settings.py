@@ -33,6 +33,13 @@ def _network(value: str) -> str:
     return value
 
 
+def _fingerprint(value: str) -> str:
+    plain = value.lower().removeprefix("sha256:").replace(":", "").replace(" ", "")
+    if len(plain) != 64 or not all(digit in "0123456789abcdef" for digit in plain):
+        raise ValueError("expected the SHA-256 fingerprint of a certificate: 64 hexadecimal digits, colons allowed")
+    return plain
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -62,8 +69,30 @@ class LimitsTable(_Table):
     spool_bytes: int | None = Field(default=None, ge=1)
     """Quota of the spool in bytes; none by default."""
     free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
-    """Free disk space the node never goes below."""
+    """Free disk space the node never goes below. Below twice as much only series that have begun are taken, until
+    three times as much is free."""
+    high_watermark: float = Field(default=0.9, gt=0, le=1, strict=False)
+    """Share of a quota (``spool_bytes``, of the node or of a peer) from which only series that have begun are taken."""
+    low_watermark: float = Field(default=0.8, gt=0, le=1, strict=False)
+    """Share of a quota from which new series are taken again."""
     associations: int = Field(default=32, ge=1)
+    connections: int = Field(default=256, ge=1, le=900)
+    """Open connections in all, those without an association included; select() ends at 1024 descriptors."""
+    connections_per_address: int = Field(default=64, ge=1)
+    """Open connections from one IP address; a DICOM router calls for many from one."""
+    negotiation_seconds: float = Field(default=30.0, gt=0, strict=False)
+    """For a TLS handshake, and then for the association request to arrive whole."""
+    pdu_seconds: float = Field(default=120.0, gt=0, strict=False)
+    """For one PDU (1 MiB at most) to arrive whole, however its bytes are spread over that time."""
+    idle_seconds: float = Field(default=900.0, gt=0, strict=False)
+    """An association without any traffic for this long is aborted; scanners keep theirs open while they scan."""
+    instance_seconds: float = Field(default=3600.0, gt=0, strict=False)
+    """For one instance to arrive whole."""
+    instance_bytes: int = Field(default=4 * 1024**3, ge=1)
+    """Largest data set of one instance; pixel data cannot be longer than 4 GiB unless it is compressed."""
+    receiving_bytes: int | None = Field(default=None, ge=1)
+    """Memory that the data sets of all associations together may take while they arrive; half of the machine's where
+    it is not set."""
     segmentation_seconds: float = Field(default=3600.0, gt=0, strict=False)
     """The inference process is killed after this long on one case."""
     inference_threads: int | None = Field(default=None, ge=1)
@@ -72,6 +101,34 @@ class LimitsTable(_Table):
     """Compile the networks when they are loaded, which takes minutes; used only where the results stay the same."""
     attempts: int = Field(default=3, ge=1)
     """Attempts at a case before it is held."""
+
+    @model_validator(mode="after")
+    def _low_mark_is_the_lower(self) -> LimitsTable:
+        if self.low_watermark > self.high_watermark:
+            raise ValueError(f"low_watermark {self.low_watermark} is above high_watermark {self.high_watermark}")
+        return self
+
+
+class CredentialsTable(_Table):
+    """What one side of a TLS connection shows and trusts; PEM files."""
+
+    certificate: Path = Field(strict=False)
+    """The certificate of this node, followed by the intermediate ones that lead to its authority."""
+    key: Path = Field(strict=False)
+    """Its private key: unencrypted, readable by its owner alone."""
+    authorities: Path = Field(strict=False)
+    """The authorities whose certificates are believed; no others are, those of the system included."""
+
+
+class TlsTable(CredentialsTable):
+    """``[tls]``: DICOM over TLS (PS3.15 B.12), beside the plain port or instead of it."""
+
+    port: Port = 2762
+    """The DICOM port over TLS; 2762 is registered as dicom-tls."""
+    plain: bool = True
+    """Whether the plain port, ``[node] port``, is open too; false once every peer speaks TLS."""
+    require_client_certificate: bool = True
+    """Whether those who call have to show a certificate of one of the authorities."""
 
 
 class ArchiveTable(_Table):
@@ -92,6 +149,24 @@ class PeerTable(_Table):
     """Where this peer listens, for rules that send results back to the sender."""
     profile: str = DEFAULT_PROFILE
     """How results are made for it, as for a destination."""
+    tls: bool = False
+    """Whether it has to call over TLS; results go back to it over TLS too."""
+    associations: int | None = Field(default=None, ge=1)
+    """Associations it may have open at the same time; those of ``[limits]`` unless set."""
+    storage_classes: tuple[str, ...] = Field(default=(), strict=False)
+    """SOP class UIDs it may store, of those the node accepts; all of them where empty."""
+    spool_bytes: int | None = Field(default=None, ge=1)
+    """Quota of what it has in the spool, in bytes; none by default."""
+    certificate_name: str | None = Field(default=None, min_length=1)
+    """The name that the certificate it shows has to bear: subject common name, or a DNS name or address of its
+    alternative names. Implies ``tls``."""
+    certificate_sha256: Annotated[str, AfterValidator(_fingerprint)] | None = None
+    """The SHA-256 fingerprint that the certificate it shows has to have. Implies ``tls``."""
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether this peer is let in over TLS alone."""
+        return self.tls or self.certificate_name is not None or self.certificate_sha256 is not None
 
 
 class DestinationTable(_Table):
@@ -109,6 +184,12 @@ class DestinationTable(_Table):
     """Pause before each further attempt; after the last pause has been used the delivery is held."""
     confirm: Literal["c-find", "c-store"] = "c-find"
     """How arrival is proved: asked back by C-FIND (where the peer offers it), or by the C-STORE status alone."""
+    tls: bool = False
+    """Whether it is called over TLS; it has to show a certificate for its host."""
+    tls_name: str | None = Field(default=None, min_length=1)
+    """The DNS name or address that its certificate bears, where that is not ``host``."""
+    credentials: CredentialsTable | None = None
+    """What this node shows to it and trusts; as in ``[tls]`` unless set."""
 
 
 class RuleTable(_Table):
@@ -129,6 +210,7 @@ class Settings(_Table):
     node: NodeTable = NodeTable()
     limits: LimitsTable = LimitsTable()
     archive: ArchiveTable = ArchiveTable()
+    tls: TlsTable | None = None
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)
@@ -139,6 +221,34 @@ class Settings(_Table):
     def _ports_differ(self) -> Settings:
         if self.archive.enabled and (self.archive.bind, self.archive.port) == (self.node.bind, self.node.port):
             raise ValueError(f"node and archive cannot both listen on {self.node.bind}:{self.node.port}")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _destinations_share_our_credentials(cls, tables: Any) -> Any:
+        tls = tables.get("tls") if isinstance(tables, dict) else None
+        if not isinstance(tls, dict) or not isinstance(tables.get("destination"), list | tuple):
+            return tables
+        ours = {key: tls[key] for key in CredentialsTable.model_fields if key in tls}
+        destinations = [
+            {"credentials": ours, **item} if isinstance(item, dict) and item.get("tls") is True else item
+            for item in tables["destination"]
+        ]
+        return {**tables, "destination": destinations}
+
+    @model_validator(mode="after")
+    def _tls_is_set_up_where_it_is_asked_for(self) -> Settings:
+        for peer in self.peer:
+            if peer.over_tls and self.tls is None:
+                raise ValueError(f'peer "{peer.ae_title}" has to call over TLS, but there is no table [tls]')
+        for destination in self.destination:
+            if destination.tls and destination.credentials is None:
+                raise ValueError(f'destination "{destination.name}" is called over TLS, but there is no table [tls]')
+        if self.tls is not None:
+            others = [(self.node.bind, self.node.port)] if self.tls.plain else []
+            others += [(self.archive.bind, self.archive.port)] if self.archive.enabled else []
+            if (self.node.bind, self.tls.port) in others:
+                raise ValueError(f"[tls] port {self.tls.port} is taken by the plain port or by the archive")
         return self
 
     @model_validator(mode="after")

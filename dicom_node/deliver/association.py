@@ -13,8 +13,9 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node.errors import DeliveryFailed, DeliveryRefused
+from dicom_node.errors import DeliveryFailed, DeliveryRefused, SettingsError
 from dicom_node.settings import DestinationTable
+from dicom_node.tls import ClientContext, client_context
 from dicom_node.uids import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -56,19 +57,26 @@ def open_association(
     entity.acse_timeout = destination.timeout_seconds
     entity.dimse_timeout = destination.timeout_seconds
     entity.network_timeout = destination.timeout_seconds
-    connected: list[bool] = []
+    secured = _tls_of(destination)
+    connected: list[socket.socket] = []
     try:
         association = entity.associate(
             destination.host,
             destination.port,
             contexts=[*contexts, build_context(VERIFICATION)],
             ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), (evt.EVT_CONN_OPEN, lambda _: connected.append(True))],
+            tls_args=(secured, destination.tls_name or destination.host) if secured else None,
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, _tune),
+                (evt.EVT_CONN_OPEN, lambda event: connected.append(_connection(event))),
+            ],
         )
     except OSError as error:
         raise DeliveryFailed(f"{_name(destination)} cannot be reached: {error}") from error
     if not association.is_established:
-        raise _failure(destination, association, connected=bool(connected))
+        for connection in connected:
+            connection.close()  # pynetdicom leaves a socket open that the peer has closed first
+        raise _failure(destination, association, secured.failure if secured else "", connected=bool(connected))
     try:
         yield association
     except BaseException:
@@ -87,8 +95,24 @@ def accepted_syntaxes(association: Association) -> dict[str, frozenset[str]]:
     return accepted
 
 
-def _failure(destination: DestinationTable, association: Association, *, connected: bool) -> DeliveryFailed:
+def _tls_of(destination: DestinationTable) -> ClientContext | None:
+    if not destination.tls or destination.credentials is None:
+        return None
+    try:
+        return client_context(destination.credentials)
+    except SettingsError as error:
+        # Another attempt may end better: a certificate that has expired will be renewed.
+        raise DeliveryFailed(f"{_name(destination)} cannot be called over TLS: {error.message}") from error
+
+
+def _failure(
+    destination: DestinationTable, association: Association, tls_failure: str, *, connected: bool
+) -> DeliveryFailed:
     name = _name(destination)
+    if tls_failure:
+        return DeliveryFailed(
+            f"no secure connection to {name} at {destination.host} port {destination.port}: {tls_failure}"
+        )
     if association.is_rejected:
         answer = cast(A_ASSOCIATE, association.acceptor.primitive)
         reason = f"{name} rejected the association: {answer.result_str}, {answer.source_str}, {answer.reason_str}"
@@ -102,6 +126,7 @@ def _failure(destination: DestinationTable, association: Association, *, connect
     return DeliveryFailed(
         f"{name} closed the connection, or did not answer the association request "
         f"within {destination.timeout_seconds:g} s"
+        + ("; does it accept the certificate of this node?" if destination.tls else "")
     )
 
 
@@ -109,7 +134,14 @@ def _name(destination: DestinationTable) -> str:
     return f'destination "{destination.name}" ({destination.ae_title})'
 
 
-def _without_delay(event: evt.Event) -> None:
+def _tune(event: evt.Event) -> None:
     # Nagle's algorithm and the peer's delayed acknowledgement would cost some 10 ms per message.
-    connection = cast(socket.socket, event.assoc.dul.socket.socket)  # type: ignore[union-attr] # the event says it is open
+    connection = _connection(event)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # pynetdicom has taken the time limit away. Over TLS it reads as soon as part of a record is there: a peer that
+    # sends no more would then keep its thread for ever.
+    connection.settimeout(event.assoc.network_timeout)
+
+
+def _connection(event: evt.Event) -> socket.socket:
+    return cast(socket.socket, event.assoc.dul.socket.socket)  # type: ignore[union-attr] # the event says it is open

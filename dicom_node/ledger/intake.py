@@ -135,6 +135,22 @@ class Intake:
         with reading(self._engine) as connection:
             return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(db.instances.c.size), 0))) or 0)
 
+    def spool_bytes_of_senders(self) -> dict[tuple[str, str], int]:
+        """Bytes on record in the spool by calling AE title and address of who sent them first."""
+        statement = (
+            sa.select(db.associations.c.calling_ae, db.associations.c.address, sa.func.sum(db.instances.c.size))
+            .join(db.associations, db.associations.c.id == db.instances.c.association_id)
+            .group_by(db.associations.c.calling_ae, db.associations.c.address)
+        )
+        with reading(self._engine) as connection:
+            return {(row[0], row[1]): int(row[2]) for row in connection.execute(statement)}
+
+    def has_series(self, series_instance_uid: str) -> bool:
+        """Whether any instance of a series is on record."""
+        statement = sa.select(db.series.c.instances).where(db.series.c.series_instance_uid == series_instance_uid)
+        with reading(self._engine) as connection:
+            return connection.execute(statement).first() is not None
+
     def instances_of(self, series_instance_uid: str) -> tuple[Instance, ...]:
         """Every instance of a series, by SOP Instance UID."""
         statement = (

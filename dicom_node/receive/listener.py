@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import socket
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, cast
@@ -20,27 +19,31 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
-from pynetdicom.transport import AssociationSocket
 
 from dicom_node.errors import SettingsError, UsageError
 from dicom_node.ledger.intake import Intake
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import (
     CALLING_AE_TITLE_NOT_RECOGNISED,
-    REJECTED_PERMANENT,
-    SERVICE_USER,
+    Caller,
     Rejection,
     admit,
+    congestion,
 )
 from dicom_node.receive.associations import OpenAssociations
+from dicom_node.receive.connection import MAXIMUM_PDU, guard_connection, guarded
+from dicom_node.receive.messages import receiving_memory
+from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
+from dicom_node.receive.occupancy import Occupancy
 from dicom_node.receive.promptness import make_prompt
+from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_messages import exchange_directly
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
-from dicom_node.settings import Settings
+from dicom_node.settings import PeerTable, Settings
+from dicom_node.tls import server_context
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION, is_uid
 
 log = get_logger("receive")
@@ -67,12 +70,6 @@ TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
 )
 
-MAXIMUM_PDU = 1 << 20
-"""Largest PDU we announce (PS3.8 D.1). Larger than the usual 16 KiB: fewer turns of pynetdicom's polling loop."""
-STALLED_SECONDS = 120.0
-"""A peer that stops in the middle of a PDU for this long is cut off."""
-IDLE_SECONDS = 900.0
-"""An association without any traffic for this long is aborted; scanners keep theirs open while they scan."""
 _SETTLE_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long the answer to the last C-STORE may take to leave before a stop aborts its association."""
@@ -102,7 +99,9 @@ class Listener:
         self._wanted_port = settings.node.port if port is None else port
         self._now = now
         self._ae = _application_entity(settings)
-        self._server: Any = None
+        self._servers: list[GatedServer] = []
+        self._occupancy = Occupancy(settings.limits)
+        self._memory = receiving_memory(settings.limits)
         self._lock_descriptor: int | None = None
         self._umask: int | None = None
         self._stopping = threading.Event()
@@ -113,10 +112,17 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The bound port."""
-        if self._server is None:
+        """The bound port: the plain one where it is open, else the TLS port."""
+        if not self._servers:
             raise UsageError("the listener is not started; call start() first")
-        return int(self._server.server_address[1])
+        return int(self._servers[0].server_address[1])
+
+    @property
+    def tls_port(self) -> int:
+        """The bound port that speaks TLS."""
+        if not self._servers or self._servers[-1].ssl_context is None:
+            raise UsageError("the listener speaks no TLS; set the table [tls] and call start() first")
+        return int(self._servers[-1].server_address[1])
 
     def start(self) -> None:
         """Take the home, tidy up what a killed listener left, and listen; returns once the port is bound.
@@ -134,7 +140,7 @@ class Listener:
             closed = self._intake.close_associations_of(identity, self._now())
             self._associations = OpenAssociations(self._intake, identity, self._now)
             self._reception = Reception(spool, self._intake, self._settings.limits, self._now)
-            self._server = self._bind()
+            self._bind()
         except BaseException:
             self._leave_home()
             raise
@@ -144,7 +150,7 @@ class Listener:
             "listening",
             ae_title=self._settings.node.ae_title,
             address=self._settings.node.bind,
-            port=self.port,
+            ports=[server.server_address[1] for server in self._servers],
             swept_files=swept,
             closed_associations=closed,
         )
@@ -156,66 +162,104 @@ class Listener:
             grace_seconds: How long open associations may go on. After that a further C-STORE is answered A700, the
                 ones being written are finished, and the associations are aborted.
         """
-        if self._server is None:
+        if not self._servers:
             return
-        self._server.shutdown()
+        self._close_ports()
         deadline = time.monotonic() + grace_seconds
-        while self._server.active_associations and time.monotonic() < deadline:
+        while self._active_associations() and time.monotonic() < deadline:
             time.sleep(0.02)
         self._stopping.set()
         with self._stored:
             self._stored.wait_for(lambda: self._storing == 0)
-        _let_answer(self._server.active_associations)
-        for association in self._server.active_associations:
+        _let_answer(self._active_associations())
+        for association in self._active_associations():
             association.abort()
         self._associations.settle()
-        self._server = None
+        self._servers = []
         self._leave_home()
         log.info("stopped listening")
 
-    def _bind(self) -> Any:
-        address = (self._settings.node.bind, self._wanted_port)
+    def _bind(self) -> None:
+        """Open the plain port, the TLS port or both; where one cannot be opened the other is closed again."""
+        tls, any_port = self._settings.tls, self._wanted_port == 0
+        ports: list[tuple[int, ssl.SSLContext | None]] = []
+        if tls is None or tls.plain:
+            ports.append((self._wanted_port, None))
+        if tls is not None:
+            ports.append((0 if any_port else tls.port, server_context(tls)))
+        gate = ConnectionGate(self._settings)
+        try:
+            for port, context in ports:
+                self._servers.append(self._listen(port, context, gate))
+        except BaseException:
+            self._close_ports()
+            self._servers = []
+            raise
+
+    def _listen(self, port: int, context: ssl.SSLContext | None, gate: ConnectionGate) -> GatedServer:
+        address = (self._settings.node.bind, port)
         handlers = [
-            (evt.EVT_CONN_OPEN, _tune_connection),
+            (evt.EVT_CONN_OPEN, self._on_connected),
             (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_REJECTED, _log_limit),
             (evt.EVT_ESTABLISHED, self._on_established),
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
             *((ending, self._on_end) for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
         ]
         try:
-            return self._ae.start_server(address, block=False, evt_handlers=handlers)
+            server = self._ae.make_server(
+                address,
+                ssl_context=context,
+                evt_handlers=handlers,
+                server_class=GatedServer,
+                gate=gate,
+                handshake_seconds=self._settings.limits.negotiation_seconds,
+            )
         except OSError as error:
             raise SettingsError(
-                f"cannot listen on {address[0]} port {address[1]}: {error.strerror}; change [node] bind or port"
+                f"cannot listen on {address[0]} port {port}: {error.strerror}; "
+                "change [node] bind or port, or [tls] port"
             ) from error
+        self._ae._servers.append(server)  # as start_server does, which knows no server class but its own
+        threading.Thread(target=server.serve_forever, name=f"listener-{port}", daemon=True).start()
+        return cast(GatedServer, server)
+
+    def _close_ports(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+
+    def _active_associations(self) -> list[Association]:
+        return [association for server in self._servers for association in server.active_associations]
+
+    def _on_connected(self, event: evt.Event) -> None:
+        guard_connection(event.assoc, self._settings.limits, self._memory)
+        make_prompt(event.assoc)
+        exchange_directly(event.assoc)
 
     def _on_requested(self, event: evt.Event) -> None:
-        request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
-        address = event.assoc.requestor.address
+        caller: Caller | None = None
         try:
-            rejection = admit(
-                called_ae=request.called_ae_title,
-                calling_ae=request.calling_ae_title,
-                address=address,
-                own_ae=self._settings.node.ae_title,
-                peers=self._settings.peers,
-            )
+            caller = caller_of(event.assoc)
+            decision = self._decide(event.assoc, caller)
         except Exception:  # pynetdicom would swallow it and let the peer in
-            log.exception("admission failed", address=address)
-            rejection = Rejection(CALLING_AE_TITLE_NOT_RECOGNISED, "internal error while deciding; see the log")
-        if rejection is None:
+            log.exception("admission failed", address=event.assoc.requestor.address)
+            decision = Rejection(CALLING_AE_TITLE_NOT_RECOGNISED, "internal error while deciding; see the log")
+        if not isinstance(decision, Rejection):
             return
-        log.warning(
-            "association rejected",
-            reason=rejection.message,
-            calling_ae=request.calling_ae_title,
-            called_ae=request.called_ae_title,
-            address=address,
-        )
-        event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, rejection.reason)
+        log.warning("association rejected", reason=decision.message, **(vars(caller) if caller else {}))
+        event.assoc.acse.send_reject(decision.result, decision.source, decision.reason)
         event.assoc.kill()
+
+    def _decide(self, association: Association, caller: Caller) -> PeerTable | Rejection:
+        decision = admit(caller, own_ae=self._settings.node.ae_title, peers=self._settings.peers)
+        if isinstance(decision, Rejection):
+            return decision
+        if proposed_classes(association) - {VERIFICATION}:
+            lack = self._reception.lack_of_room(decision)
+            if lack is not None:
+                return congestion(lack)
+        offer_what_may_be_stored(association, decision)
+        return self._occupancy.enter(association, decision, association.is_alive) or decision
 
     def _on_established(self, event: evt.Event) -> None:
         requestor = event.assoc.requestor
@@ -226,6 +270,7 @@ class Listener:
 
     def _on_end(self, event: evt.Event) -> None:
         self._associations.end(event.assoc)
+        self._occupancy.leave(event.assoc)
 
     def _on_echo(self, event: evt.Event) -> int:
         log.info("echo", calling_ae=event.assoc.requestor.ae_title, address=event.assoc.requestor.address)
@@ -237,7 +282,14 @@ class Listener:
                 return _response(Answer(OUT_OF_RESOURCES, "the node is stopping; send again later"))
             self._storing += 1
         try:
-            return _response(self._reception.store(_arrival(event), lambda: self._associations.on_record(event.assoc)))
+            with guarded(event.assoc).storing():
+                return _response(
+                    self._reception.store(
+                        _arrival(event),
+                        lambda: self._associations.on_record(event.assoc),
+                        self._occupancy.peer_of(event.assoc),
+                    )
+                )
         except Exception:
             # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
             log.exception("instance not stored", reason="internal error")
@@ -285,24 +337,27 @@ def _application_entity(settings: Settings) -> Any:
     entity = AE(ae_title=settings.node.ae_title)
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.maximum_associations = settings.limits.associations
+    # Counted in occupancy.py: pynetdicom counts connections that have not asked for an association too.
+    entity.maximum_associations = sys.maxsize
     entity.maximum_pdu_size = MAXIMUM_PDU
-    entity.acse_timeout = 30
-    entity.network_timeout = IDLE_SECONDS
+    entity.acse_timeout = settings.limits.negotiation_seconds
+    entity.network_timeout = settings.limits.idle_seconds
     entity.add_supported_context(VERIFICATION)
-    for sop_class in dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes)):
+    accepted = dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))
+    for peer in settings.peers:
+        unknown = [sop_class for sop_class in peer.storage_classes if sop_class not in accepted]
+        if unknown:
+            raise SettingsError(
+                f'[[peer]] "{peer.ae_title}" storage_classes: {unknown} are not accepted by this node; '
+                "add them to [node] storage_classes"
+            )
+    for sop_class in accepted:
         if not is_uid(sop_class):
             raise SettingsError(f'[node] storage_classes: "{sop_class}" is not a UID')
         if uid_to_service_class(sop_class) is not StorageServiceClass:
             register_uid(sop_class, "DicomNode" + sop_class.replace(".", "_"), StorageServiceClass)
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return entity
-
-
-def _log_limit(event: evt.Event) -> None:
-    """Log what pynetdicom rejects by itself: one association more than the limit allows."""
-    answer = cast(A_ASSOCIATE, event.assoc.acceptor.primitive)
-    log.warning("association rejected", reason=answer.reason_str, address=event.assoc.requestor.address)
 
 
 def _let_answer(associations: Sequence[Association]) -> None:
@@ -317,37 +372,6 @@ def _let_answer(associations: Sequence[Association]) -> None:
     while time.monotonic() < deadline and not all(one.dul.to_provider_queue.empty() for one in associations):
         time.sleep(0.02)
     time.sleep(0.1)
-
-
-def _tune_connection(event: evt.Event) -> None:
-    wrapped = cast(AssociationSocket, event.assoc.dul.socket)
-    connection = cast(socket.socket, wrapped.socket)
-    # Without this every C-STORE response waits for the peer's delayed acknowledgement, some 40 ms.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.settimeout(STALLED_SECONDS)
-    # pynetdicom would read as much as a PDU header claims, up to 4 GiB, from anybody, in pieces of 4 KiB.
-    wrapped.recv = partial(_receive, connection)  # type: ignore[method-assign]
-    make_prompt(event.assoc)
-    exchange_directly(event.assoc)
-
-
-def _receive(connection: socket.socket, count: int) -> bytearray:
-    """Read bytes of one PDU; fewer when the peer closes.
-
-    Raises:
-        OSError: The PDU claims to be longer than we announced, or nothing came in time; pynetdicom then closes.
-    """
-    if count > MAXIMUM_PDU:
-        raise OSError(errno.EMSGSIZE, f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
-    content = bytearray(count)
-    view, filled = memoryview(content), 0
-    while filled < count:
-        received = connection.recv_into(view[filled:])
-        if not received:
-            return content[:filled]
-        filled += received
-    return content
 
 
 def _arrival(event: evt.Event) -> Arrival:

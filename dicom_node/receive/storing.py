@@ -19,12 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node.errors import InputRefused, StorageFull
 from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.logs import get_logger
-from dicom_node.receive.admission import lack_of_room
 from dicom_node.receive.identity import Identity, read_identity
 from dicom_node.receive.recording import Recorder
+from dicom_node.receive.room import Room
 from dicom_node.receive.sameness import same_object
 from dicom_node.receive.spool import Spool, SpoolFile, spool_file
-from dicom_node.settings import LimitsTable
+from dicom_node.settings import LimitsTable, PeerTable
 from dicom_node.uids import is_uid
 
 log = get_logger("receive")
@@ -34,11 +34,10 @@ PROCESSING_FAILURE = 0x0110
 DUPLICATE_SOP_INSTANCE = 0x0111
 INVALID_SOP_INSTANCE = 0x0117
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NOT_AUTHORISED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-
-_RECOUNT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Reception:
     Args:
         spool: Where the files go.
         intake: Where they are recorded.
-        limits: Quota and free space.
+        limits: Quota, free space and marks.
         now: The clock, in seconds since the epoch.
         free_bytes: Free bytes of the spool's disk; asked for every instance.
     """
@@ -96,27 +95,24 @@ class Reception:
         self._spool = spool
         self._intake = intake
         self._recorder = Recorder(intake)
-        self._limits = limits
         self._now = now
-        self._free_bytes = free_bytes or (lambda: shutil.disk_usage(spool.root).free)
+        self._room = Room(intake, limits, now, free_bytes or (lambda: shutil.disk_usage(spool.root).free))
         # Two associations may send one UID at the same time: the file must be the one that is on record.
         self._uid_locks = tuple(threading.Lock() for _ in range(64))
-        self._quota_lock = threading.Lock()
-        self._spool_bytes = 0
-        self._counted_at = -_RECOUNT_SECONDS
 
-    def store(self, arrival: Arrival, association: Callable[[], Association]) -> Answer:
+    def store(self, arrival: Arrival, association: Callable[[], Association], peer: PeerTable | None = None) -> Answer:
         """Take one instance in.
 
         Args:
             arrival: What came.
             association: Gives the association it came over, on record already; called only for what may be stored.
+            peer: Who sends it; None where no peer's own limits apply.
 
         Returns:
             What to answer. Never raises for bad input, a full disk or a lost database.
         """
         try:
-            answer = self._store(arrival, association)
+            answer = self._store(arrival, association, peer)
         except _Refusal as refusal:
             answer = refusal.answer
         except StorageFull as error:
@@ -139,7 +135,17 @@ class Reception:
             )
         return answer
 
-    def _store(self, arrival: Arrival, association: Callable[[], Association]) -> Answer:
+    def lack_of_room(self, peer: PeerTable) -> str | None:
+        """What is lacking for any instance at all; None while there is some room, or nobody knows."""
+        try:
+            return self._room.lack(peer)
+        except (SQLAlchemyError, OSError) as error:
+            log.exception("room not known", error=type(error).__name__)
+            return None  # each instance is answered for itself
+
+    def _store(self, arrival: Arrival, association: Callable[[], Association], peer: PeerTable | None) -> Answer:
+        if peer is not None and peer.storage_classes and arrival.sop_class_uid not in peer.storage_classes:
+            raise _Refusal(NOT_AUTHORISED, f"peer {peer.ae_title} may not store this SOP class")
         identity = _checked_identity(arrival)
         sender = association()
         file = spool_file(identity, arrival.transfer_syntax_uid, sender.calling_ae, arrival.encoded)
@@ -147,7 +153,9 @@ class Reception:
             known = self._intake.find(identity.sop_instance_uid)
             if known is not None:
                 return self._again(known, identity, file)
-            self._claim_room(file.size)
+            lack = self._room.claim(file.size, identity.series_instance_uid, peer)
+            if lack is not None:
+                raise _Refusal(OUT_OF_RESOURCES, lack)
             path = self._spool.write(identity, file)
             self._recorder.record(
                 Instance(
@@ -178,16 +186,6 @@ class Reception:
         if same_place and same_object(Path(known.path), file):
             return Answer(SUCCESS)
         raise _Refusal(DUPLICATE_SOP_INSTANCE, "another object with this SOP Instance UID is on record; it is kept")
-
-    def _claim_room(self, size: int) -> None:
-        with self._quota_lock:
-            if self._limits.spool_bytes is not None and self._now() - self._counted_at >= _RECOUNT_SECONDS:
-                self._spool_bytes, self._counted_at = self._intake.spool_bytes(), self._now()
-            lack = lack_of_room(size, spool_bytes=self._spool_bytes, free_bytes=self._free_bytes(), limits=self._limits)
-            if lack is not None:
-                self._counted_at = -_RECOUNT_SECONDS  # room may be made at any moment: count afresh next time
-                raise _Refusal(OUT_OF_RESOURCES, lack)
-            self._spool_bytes += size
 
 
 def _checked_identity(arrival: Arrival) -> Identity:

@@ -166,8 +166,18 @@ def sender_destination(settings: Settings, case: Case) -> DestinationTable:
     ]
     fitting.sort(key=lambda peer: (peer.ae_title == "*", -ip_network(peer.address, strict=False).prefixlen))
     port, profile = (fitting[0].port, fitting[0].profile) if fitting else (DEFAULT_PORT, DEFAULT_PROFILE)
+    over_tls, name = (fitting[0].over_tls, fitting[0].certificate_name) if fitting else (False, None)
     try:
-        return DestinationTable(name=SENDER, ae_title=case.calling_ae, host=case.address, port=port, profile=profile)
+        return DestinationTable(
+            name=SENDER,
+            ae_title=case.calling_ae,
+            host=case.address,
+            port=port,
+            profile=profile,
+            tls=over_tls,
+            tls_name=name,
+            credentials=settings.tls if over_tls else None,
+        )
     except ValueError as error:
         raise DeliveryRefused(f"the sender's AE title {case.calling_ae!r} cannot be called") from error
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.receive.admission import admit, contains, lack_of_room
+from dicom_node.receive.admission import Caller, Rejection, admit, contains, lack_of_room, may_call
 from dicom_node.settings import LimitsTable, PeerTable, Settings
 
 TITLES = st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", min_size=1, max_size=16)
@@ -14,8 +14,8 @@ SCANNER = PeerTable(ae_title="SCANNER", address="10.1.0.0/16")
 
 
 def reason(*, called: str = "NODE", calling: str = "SCANNER", address: str = "10.1.2.3") -> int | None:
-    rejection = admit(called_ae=called, calling_ae=calling, address=address, own_ae="NODE", peers=[SCANNER])
-    return rejection.reason if rejection else None
+    decision = admit(Caller(calling, called, address), own_ae="NODE", peers=[SCANNER])
+    return decision.reason if isinstance(decision, Rejection) else None
 
 
 def test_a_known_peer_is_let_in() -> None:
@@ -40,13 +40,12 @@ def test_a_known_title_from_a_foreign_address_is_reason_3() -> None:
 
 def test_title_and_address_of_different_peers_do_not_combine() -> None:
     peers = [SCANNER, PeerTable(ae_title="OTHER", address="192.168.0.0/24")]
-    rejection = admit(called_ae="N", calling_ae="SCANNER", address="192.168.0.5", own_ae="N", peers=peers)
-    assert rejection is not None
+    assert isinstance(admit(Caller("SCANNER", "N", "192.168.0.5"), own_ae="N", peers=peers), Rejection)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.200.3.4", "::1", "::ffff:127.0.0.1"])
 def test_by_default_this_machine_may_send_under_any_title(address: str) -> None:
-    assert admit(called_ae="N", calling_ae="ANY", address=address, own_ae="N", peers=Settings().peers) is None
+    assert isinstance(admit(Caller("ANY", "N", address), own_ae="N", peers=Settings().peers), PeerTable)
 
 
 @given(st.ip_addresses().filter(lambda address: not address.is_loopback))
@@ -54,14 +53,15 @@ def test_by_default_no_other_machine_may_send(address: ipaddress.IPv4Address | i
     mapped = getattr(address, "ipv4_mapped", None)
     if mapped is not None and mapped.is_loopback:
         return
-    assert admit(called_ae="N", calling_ae="A", address=str(address), own_ae="N", peers=Settings().peers) is not None
+    assert isinstance(admit(Caller("A", "N", str(address)), own_ae="N", peers=Settings().peers), Rejection)
+    assert not may_call(str(address), Settings().peers)
 
 
 @given(TITLES, TITLES)
 def test_only_a_peers_own_title_opens_the_door(title: str, calling: str) -> None:
     peers = [PeerTable(ae_title=title, address="0.0.0.0/0")]
-    admitted = admit(called_ae="N", calling_ae=calling, address="1.2.3.4", own_ae="N", peers=peers) is None
-    assert admitted == (title == calling)
+    decision = admit(Caller(calling, "N", "1.2.3.4"), own_ae="N", peers=peers)
+    assert isinstance(decision, PeerTable) == (title == calling)
 
 
 @given(st.ip_addresses(v=4), st.integers(0, 32), st.ip_addresses(v=4))

@@ -1,0 +1,179 @@
+"""One connection of the listener: how it is read, and for how long.
+
+pynetdicom reads as much as a PDU header claims, up to 4 GiB, from anybody, in pieces of 4 KiB, and waits between any
+two of them as long as between the first two. Here a PDU has a size and a time as a whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
+
+from dicom_node.logs import get_logger
+from dicom_node.receive.messages import MessageGuard, MessageRefused, ReceivingMemory
+from dicom_node.settings import LimitsTable
+
+MAXIMUM_PDU: Final = 1 << 20
+"""Largest PDU we announce (PS3.8 D.1). Larger than the usual 16 KiB: fewer turns of pynetdicom's polling loop."""
+_HEADER_BYTES: Final = 6
+_KNOWN_PDUS: Final = range(0x01, 0x08)  # PS3.8 9.3.1
+_P_DATA: Final = 0x04
+_log = get_logger("receive")
+
+
+class GuardedSocket(AssociationSocket):
+    """The connection of an association, in the place of pynetdicom's own.
+
+    Args:
+        plain: The connection as pynetdicom has wrapped it; not used by anybody else from here on.
+        limits: The time limits.
+        memory: What all associations share.
+        now: A clock that never goes back, in seconds.
+    """
+
+    def __init__(
+        self,
+        plain: AssociationSocket,
+        limits: LimitsTable,
+        memory: ReceivingMemory,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        vars(self).update(vars(plain))
+        self._limits = limits
+        self._now = now
+        self.guard = MessageGuard(limits, memory, now, self.assoc.is_alive)
+        self._deadline = now() + limits.negotiation_seconds
+        self._is_first = True
+        self._header = b""
+        self._early = b""
+        self._storing = False
+        self._tune()
+
+    @property
+    def certificate_socket(self) -> ssl.SSLSocket | None:
+        """The TLS connection, which knows the peer's certificate; None where the connection is a plain one."""
+        return self.socket if isinstance(self.socket, ssl.SSLSocket) else None
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        """While an instance is being stored nothing further is read: at most one lies in memory beside it."""
+        self._storing = True
+        try:
+            yield
+        finally:
+            self.guard.release()
+            self._storing = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a PDU begins to arrive, and there is room for it.
+
+        One request is answered after the other, so a peer that does not wait for the answer waits here. Over TLS the
+        socket is readable also when part of a record came, or a message of TLS itself: reading would then block the
+        thread that has to send our answer, so the first byte is fetched without waiting.
+        """
+        if self._storing or self.assoc.dimse.msg_queue.qsize():
+            return False
+        if self._early:
+            return True
+        if not super().ready:
+            return False
+        return not isinstance(self.socket, ssl.SSLSocket) or self._has_begun(self.socket)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read the header or the rest of a PDU; fewer bytes when the peer closes.
+
+        Raises:
+            OSError: The PDU is longer than we announced, or not complete in time, or its message is beyond a limit;
+                pynetdicom then closes the connection.
+        """
+        try:
+            return self._recv(nr_bytes)
+        except (MessageRefused, TimeoutError) as error:
+            reason = str(error) if isinstance(error, MessageRefused) else "a PDU was not complete in time"
+            requestor = self.assoc.requestor
+            _log.warning("connection cut", reason=reason, calling_ae=requestor.ae_title, address=requestor.address)
+            raise
+
+    def send(self, bytestream: bytes) -> None:
+        """Send a PDU; a peer that does not read for as long as it may take to send one is cut off."""
+        if self.socket is not None:
+            self.socket.settimeout(self._limits.pdu_seconds)
+        super().send(bytestream)
+
+    def close(self) -> None:
+        """Close the connection for certain: pynetdicom leaves a socket open that the peer has closed before."""
+        connection = self.socket
+        super().close()
+        if connection is not None:
+            connection.close()
+        self.guard.release()
+
+    def _recv(self, count: int) -> bytearray:
+        if self._header:
+            kind, self._header = self._header[0], b""
+            if count > MAXIMUM_PDU:
+                raise MessageRefused(f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
+            body = self._read(count)
+            if kind == _P_DATA:
+                self.guard.take(body)
+            return body
+        if not self._is_first:
+            self._deadline = self._now() + self._limits.pdu_seconds
+        self._is_first = False
+        header = self._read(count)
+        if len(header) == _HEADER_BYTES and header[0] in _KNOWN_PDUS:
+            self._header = bytes(header)
+        return header
+
+    def _read(self, count: int) -> bytearray:
+        connection = cast(socket.socket, self.socket)
+        content = bytearray(count)
+        filled = min(count, len(self._early))
+        content[:filled], self._early = self._early[:filled], self._early[filled:]
+        view = memoryview(content)
+        while filled < count:
+            left = self._deadline - self._now()
+            if left <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, "a PDU was not complete in time")
+            connection.settimeout(left)
+            received = connection.recv_into(view[filled:])
+            if not received:
+                return content[:filled]
+            filled += received
+        return content
+
+    def _has_begun(self, connection: ssl.SSLSocket) -> bool:
+        try:
+            connection.settimeout(0)
+            self._early = connection.recv(1)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            return True  # reading tells pynetdicom
+        return True
+
+    def _tune(self) -> None:
+        connection = cast(socket.socket, self.socket)
+        # Without this every C-STORE response waits for the peer's delayed acknowledgement, some 40 ms.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.settimeout(self._limits.pdu_seconds)
+
+
+def guard_connection(association: Association, limits: LimitsTable, memory: ReceivingMemory) -> None:
+    """Put a guarded connection in the place of an association's own; before its threads run."""
+    association.dul.socket = GuardedSocket(cast(Any, association.dul.socket), limits, memory)
+
+
+def guarded(association: Association) -> GuardedSocket:
+    """The guarded connection of an association."""
+    return cast(GuardedSocket, association.dul.socket)

@@ -1,0 +1,188 @@
+"""TLS contexts from the settings: the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 B.12).
+
+TLS 1.3 is preferred and TLS 1.2 taken, nothing below; in TLS 1.2 the four suites that RFC 9325 section 4.2 recommends:
+ephemeral keys and authenticated encryption. No compression, no renegotiation, no session tickets: a connection is never
+resumed past the look at the peer's certificate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+
+from dicom_node.errors import SettingsError
+from dicom_node.logs import get_logger
+from dicom_node.settings import CredentialsTable, Settings, TlsTable
+
+_SUITES: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+    ":ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
+    ":@SECLEVEL=2"  # no certificate below 112 bits of security: RSA from 2048 bits, SHA-2
+)
+_EXPIRES_SOON: Final = timedelta(days=30)
+_FOREIGN: Final = 0o077
+_log = get_logger("tls")
+
+
+@dataclass(frozen=True)
+class PeerCertificate:
+    """The certificate that the other side of a connection has shown and that was found good.
+
+    Attributes:
+        names: Common names of its subject, DNS names and addresses of its alternative names; lower case.
+        sha256: Its fingerprint, 64 hexadecimal digits.
+    """
+
+    names: frozenset[str]
+    sha256: str
+
+
+class ClientContext(ssl.SSLContext):
+    """A context for calling others, which remembers why a handshake failed: pynetdicom tells nobody."""
+
+    failure: str = ""
+
+
+class _ClientSocket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError as error:
+            assert isinstance(self.context, ClientContext)
+            self.context.failure = reason_of(error)
+            self.close()  # pynetdicom leaves a socket open that was never connected
+            raise
+
+
+def server_context(table: TlsTable) -> ssl.SSLContext:
+    """A context for those who call this node.
+
+    Raises:
+        SettingsError: A file cannot be used: missing, unreadable, readable by others, expired, or not a pair.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _restrict(context, table)
+    context.num_tickets = 0
+    # Asked for in any case: a peer may be bound to its certificate though not all have to show one.
+    context.verify_mode = ssl.CERT_REQUIRED if table.require_client_certificate else ssl.CERT_OPTIONAL
+    return context
+
+
+def client_context(credentials: CredentialsTable) -> ClientContext:
+    """A context for calling a destination: its certificate and its name are checked, ours is shown.
+
+    Raises:
+        SettingsError: As for :func:`server_context`.
+    """
+    context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)  # demands a certificate and the right name
+    _restrict(context, credentials)
+    context.sslsocket_class = _ClientSocket
+    return context
+
+
+def require_tls(settings: Settings) -> None:
+    """Check every file that the settings name for TLS, so that a node does not start with one that cannot work.
+
+    Raises:
+        SettingsError: As for :func:`server_context`.
+    """
+    if settings.tls is not None:
+        server_context(settings.tls)
+    for credentials in {item.credentials for item in settings.destination if item.tls}:
+        if credentials is not None:
+            client_context(credentials)
+
+
+def peer_certificate(connection: ssl.SSLSocket) -> PeerCertificate | None:
+    """The certificate that the other side has shown; None where it showed none."""
+    shown, encoded = connection.getpeercert(), connection.getpeercert(binary_form=True)
+    if not shown or not encoded:
+        return None
+    fields: Any = shown
+    common = [value for part in fields.get("subject", ()) for kind, value in part if kind == "commonName"]
+    others = [value for kind, value in fields.get("subjectAltName", ()) if kind in {"DNS", "IP Address"}]
+    return PeerCertificate(frozenset(name.lower() for name in (*common, *others)), hashlib.sha256(encoded).hexdigest())
+
+
+def reason_of(error: OSError) -> str:
+    """Why a handshake failed, in words that fit into one line of a log."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "the handshake was not complete in time"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the other side ended the handshake; does it speak TLS?"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return str(error) or type(error).__name__
+
+
+def _restrict(context: ssl.SSLContext, credentials: CredentialsTable) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
+    context.set_ciphers(_SUITES)
+    _require_valid(credentials, datetime.fromtimestamp(time.time(), UTC))
+    try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(credentials.certificate, credentials.key, password=lambda: b"")
+    except ssl.SSLError as error:
+        raise SettingsError(
+            f"[tls] certificate {credentials.certificate} and key {credentials.key} cannot be used together "
+            f"({reason_of(error)}): expected an unencrypted PEM key, and the certificate that was made for it"
+        ) from error
+    context.load_verify_locations(credentials.authorities)
+
+
+def _require_valid(credentials: CredentialsTable, now: datetime) -> None:
+    mode = stat.S_IMODE(_stat("key", credentials.key).st_mode)
+    if mode & _FOREIGN:
+        raise SettingsError(
+            f"[tls] key {credentials.key} can be read by others (mode {mode:04o}): chmod 600 {credentials.key}"
+        )
+    own = _certificates("certificate", credentials.certificate)[0]
+    _require_current(f"certificate {credentials.certificate}", [own], now)
+    _require_current(
+        f"authorities {credentials.authorities}", _certificates("authorities", credentials.authorities), now
+    )
+    if own.not_valid_after_utc - now < _EXPIRES_SOON:
+        _log.warning(
+            "certificate expires soon", path=str(credentials.certificate), expires=own.not_valid_after_utc.isoformat()
+        )
+
+
+def _require_current(what: str, certificates: Iterable[x509.Certificate], now: datetime) -> None:
+    """Refuse a file all of whose certificates are out of date; a bundle may keep an old authority beside its heir."""
+    periods = [(item.not_valid_before_utc, item.not_valid_after_utc) for item in certificates]
+    if not any(begin <= now <= end for begin, end in periods):
+        begin, end = periods[-1]
+        raise SettingsError(
+            f"[tls] {what} is valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, now it is "
+            f"{now:%Y-%m-%d %H:%M}: renew it, or set the clock"
+        )
+
+
+def _certificates(key: str, path: Path) -> list[x509.Certificate]:
+    _stat(key, path)
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError as error:
+        raise SettingsError(f"[tls] {key} {path} holds no certificate in PEM form ({error})") from error
+    except OSError as error:
+        raise SettingsError(f"[tls] {key} {path} cannot be read: {error.strerror}") from error
+
+
+def _stat(key: str, path: Path) -> Any:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise SettingsError(f"[tls] {key} {path} cannot be read: {error.strerror}") from error
