@@ -8,7 +8,6 @@ an upgrade), explicit priorities (none would overtake all), short polling.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +38,10 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.executor_id = "local" if settings.node.database is None else socket.gethostname()
+        self.executor_id = "local" if settings.node.database is None else settings.node.name
         config: DBOSConfig = {
             "name": "dicom-node",
-            "system_database_url": settings.node.database or _sqlite_url(settings),
+            "system_database_url": settings.database_url if settings.node.database else _sqlite_url(settings),
             "application_version": WORKFLOW_VERSION,
             "executor_id": self.executor_id,
             "serializer": DBOSPortableJSONSerializer(),

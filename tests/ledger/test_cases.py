@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.errors import UsageError
 from dicom_node.ledger.cases import Case, Cases
-from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Association, Intake
 from tests.ledger.test_intake import INSTANCE
 
@@ -34,13 +33,8 @@ LATER = replace(CASE, case_id="cd" * 32, instances=["1.2.3", "1.2.4"], created_a
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/node.sqlite"
-
-
-@pytest.fixture
-def cases(url: str) -> Cases:
-    return Cases(open_database(url))
+def cases(ledger: sa.Engine) -> Cases:
+    return Cases(ledger)
 
 
 def test_a_case_is_opened_once(cases: Cases) -> None:
@@ -49,8 +43,8 @@ def test_a_case_is_opened_once(cases: Cases) -> None:
     assert cases.list() == (CASE,)
 
 
-def test_an_opened_case_takes_its_series_off_the_waiting_list(cases: Cases, url: str) -> None:
-    intake = Intake(open_database(url))
+def test_an_opened_case_takes_its_series_off_the_waiting_list(cases: Cases, ledger: sa.Engine) -> None:
+    intake = Intake(ledger)
     intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
     intake.record(INSTANCE)
     intake.close_association("a", 1001.0)
@@ -123,8 +117,8 @@ def test_a_done_case_cannot_be_discarded(cases: Cases) -> None:
         cases.discard(CASE.case_id, 1600.0)
 
 
-def test_a_case_that_no_card_took_is_routed_again(cases: Cases, url: str) -> None:
-    intake = Intake(open_database(url))
+def test_a_case_that_no_card_took_is_routed_again(cases: Cases, ledger: sa.Engine) -> None:
+    intake = Intake(ledger)
     intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
     intake.record(INSTANCE)
     intake.close_association("a", 1001.0)

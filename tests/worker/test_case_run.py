@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.engine import Engine
 from dicom_node.errors import SegmentationFailed, SeriesRefused
 from dicom_node.ledger.cases import Case, Cases
-from dicom_node.ledger.database import open_database
 from dicom_node.worker.case_run import STARTS_PER_STEP, CaseRun, CaseStep
 from tests.ledger.test_cases import CASE, LATER
 
@@ -25,8 +24,8 @@ class DirectEngine:
 
 
 @pytest.fixture
-def cases(tmp_path: Path) -> Cases:
-    cases = Cases(open_database(f"sqlite:///{tmp_path}/node.sqlite"))
+def cases(ledger: sa.Engine) -> Cases:
+    cases = Cases(ledger)
     cases.open(CASE)
     return cases
 
