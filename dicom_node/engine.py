@@ -38,7 +38,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.executor_id = "local" if settings.node.database is None else settings.node.name
+        self.executor_id = settings.node.name if settings.is_shared else "local"
         config: DBOSConfig = {
             "name": "dicom-node",
             "system_database_url": settings.database_url if settings.node.database else _sqlite_url(settings),

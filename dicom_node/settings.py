@@ -34,9 +34,9 @@ def _network(value: str) -> str:
     return value
 
 
-def _postgresql_url(value: str) -> str:
+def _database_url(value: str) -> str:
     scheme, separator, _ = value.partition("://")
-    if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+    if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg", "sqlite"}:
         raise ValueError("expected postgresql://user@host:port/database; leave it out for SQLite under home")
     return value
 
@@ -61,8 +61,8 @@ class NodeTable(_Table):
     quiet_seconds: float = Field(default=20.0, ge=0, strict=False)
     name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=64)
     """What this machine is called among those that share a PostgreSQL; its host name unless set."""
-    database: Annotated[str, AfterValidator(_postgresql_url)] | None = None
-    """``postgresql://user:password@host/database``; SQLite under ``home`` where absent."""
+    database: Annotated[str, AfterValidator(_database_url)] | None = None
+    """``postgresql://user:password@host/database``, or ``sqlite:///`` and a path; SQLite under ``home`` where absent."""
     storage_classes: tuple[str, ...] = Field(default=(), strict=False)
     """Further SOP class UIDs to accept beside CT, MR, Enhanced CT and Enhanced MR."""
 
@@ -198,7 +198,14 @@ class Settings(_Table):
         """
         if self.node.database is None:
             return f"sqlite:///{(self.node.home / 'node.sqlite').absolute()}"
+        if not self.is_shared:
+            return self.node.database
         return "postgresql+psycopg://" + self.node.database.partition("://")[2]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several machines may work on this database: whether it is PostgreSQL."""
+        return self.node.database is not None and not self.node.database.startswith("sqlite")
 
 
 def load_settings(path: Path | None = None) -> Settings:
