@@ -62,7 +62,7 @@ class NodeTable(_Table):
     name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=64)
     """What this machine is called among those that share a PostgreSQL; its host name unless set."""
     database: Annotated[str, AfterValidator(_database_url)] | None = None
-    """``postgresql://user:password@host/database``, or ``sqlite:///`` and a path; SQLite under ``home`` where absent."""
+    """``postgresql://user:password@host/database``, or ``sqlite:///PATH``; SQLite under ``home`` where absent."""
     storage_classes: tuple[str, ...] = Field(default=(), strict=False)
     """Further SOP class UIDs to accept beside CT, MR, Enhanced CT and Enhanced MR."""
 

@@ -42,19 +42,18 @@ class Cluster:
 
     Attributes:
         folder: Its data and its log.
-        port: Where it listens, on ``address``.
+        port: Where it listens, on this machine at least.
     """
 
     folder: Path
     port: int
-    address: str = "127.0.0.1"
     _process: subprocess.Popen[bytes] | None = None
     _emptied: str | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str) -> str:
         """What ``[node] database`` says to use a database of this cluster."""
-        return f"postgresql://node@{self.address}:{self.port}/{database}"
+        return f"postgresql://node@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
         """URL of an empty database that the role ``node`` owns; the role has no other rights."""
@@ -120,19 +119,18 @@ class Cluster:
 
 
 @contextmanager
-def cluster(address: str = "127.0.0.1", networks: tuple[str, ...] = ()) -> Iterator[Cluster]:
+def cluster(networks: tuple[str, ...] = ()) -> Iterator[Cluster]:
     """A cluster from ``initdb`` to its end.
 
     Args:
-        address: A further address to listen on.
-        networks: Who may connect beside this machine (CIDR).
+        networks: Who may connect beside this machine (CIDR); the server listens on every address then.
     """
     folder = Path(tempfile.mkdtemp(prefix="dicom-node-postgres-"))
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
-        _initialise(folder / "data", address, networks)
-        made = Cluster(folder, free_port(), address)
+        _initialise(folder / "data", networks)
+        made = Cluster(folder, free_port())
         made.start()
         try:
             with psycopg.connect(made._administrator, autocommit=True) as connection:
@@ -149,13 +147,12 @@ def is_installed() -> bool:
     return any(BINARIES.glob("*/bin/initdb"))
 
 
-def _initialise(folder: Path, address: str, networks: tuple[str, ...]) -> None:
+def _initialise(folder: Path, networks: tuple[str, ...]) -> None:
     command = [_binary("initdb"), "-D", str(folder), "-U", "administrator", "--auth=trust", "-E", "UTF8", "--locale=C"]
     made = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **_OWNER)
     if made.returncode != 0:
         raise RuntimeError(f"initdb failed: {made.stderr}")
-    listening = ",".join(dict.fromkeys((_SETTINGS["listen_addresses"], address)))
-    chosen = {**_SETTINGS, "listen_addresses": listening}
+    chosen = {**_SETTINGS, **({"listen_addresses": "*"} if networks else {})}
     with (folder / "postgresql.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in chosen.items())
     with (folder / "pg_hba.conf").open("a") as file:

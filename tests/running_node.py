@@ -25,19 +25,21 @@ READY_SECONDS = 90.0
 SENDER = "SCANNER"
 
 
-def write_config(folder: Path, *, extra: str = "", quiet_seconds: float = 1.0) -> Path:
+def write_config(folder: Path, *, extra: str = "", quiet_seconds: float = 1.0, database: str | None = None) -> Path:
     """A node.toml with a home and free ports of its own.
 
     Args:
         folder: Where file and home lie.
         extra: Further TOML tables.
         quiet_seconds: As in ``[node]``.
+        database: As in ``[node]``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "node.toml"
     path.write_text(
         f'[node]\nhome = "{folder / "home"}"\nport = {free_port()}\nquiet_seconds = {quiet_seconds}\n'
-        f"[archive]\nport = {free_port()}\n{extra}"
+        + (f'database = "{database}"\n' if database else "")
+        + f"[archive]\nport = {free_port()}\n{extra}"
     )
     return path
 
@@ -48,10 +50,12 @@ class RunningNode:
 
     Attributes:
         config: Its node.toml; None for what ``load_settings`` finds by itself.
+        module: What is started: the node, or the node with a stand-in for its network (``tests.quick.node``).
     """
 
     config: Path | None
     environment: dict[str, str] = field(default_factory=dict)
+    module: str = "dicom_node"
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -166,7 +170,7 @@ class RunningNode:
 
     def _command(self, *arguments: str) -> list[str]:
         config = ["--config", str(self.config)] if self.config else []
-        return [sys.executable, "-m", "dicom_node", *config, *arguments]
+        return [sys.executable, "-m", self.module, *config, *arguments]
 
 
 def _children(pid: int) -> list[int]:

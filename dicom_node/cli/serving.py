@@ -46,7 +46,8 @@ def run_worker(settings: Settings, *, supervisor: int | None) -> None:
     """Run the worker until SIGTERM or SIGINT."""
     from dicom_node.worker.worker import Worker  # noqa: PLC0415
 
-    with _process(settings, "worker", supervisor=supervisor) as stop:
+    # several machines share a home on PostgreSQL: there the database tells their workers apart, not a lock on a file
+    with _process(settings, None if settings.is_shared else "worker", supervisor=supervisor) as stop:
         try:
             Worker(settings).run(stop)
         except NodeError:

@@ -107,6 +107,26 @@ deliveries = sa.Table(
 )
 
 
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("executor_id", sa.String(64), primary_key=True),
+    sa.Column("incarnation", sa.String(36), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("process_id", sa.Integer, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("beat_at", sa.Float, nullable=False),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("work", sa.String(160), primary_key=True),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("holder", sa.String(64), nullable=False),
+)
+
+
 def open_database(url: str) -> sa.Engine:
     """Connect to the ledger; its tables are made where they are missing.
 
@@ -154,6 +174,13 @@ def insert_or_nothing(connection: sa.Connection, table: sa.Table) -> sqlite.Inse
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing().execution_options(**counting)
     return postgresql.insert(table).on_conflict_do_nothing().execution_options(**counting)
+
+
+def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """The database's own clock, seconds since the epoch: the one clock that all machines share."""
+    if connection.dialect.name == "sqlite":
+        return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
+    return sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Float)
 
 
 def _open_sqlite(url: str) -> sa.Engine:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dicom_node.deliver.delivery import deliver_once
 from dicom_node.engine import Engine
-from dicom_node.errors import DeliveryRefused
+from dicom_node.errors import DeliveryRefused, TakenOver
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.logs import get_logger
@@ -98,29 +98,33 @@ class DeliveryRun:
         try:
             table = self.table_of(case, destination)
         except DeliveryRefused as refusal:
-            self._give_up(case_id, destination, refusal.message)
+            self._give_up(self._deliveries, case_id, destination, refusal.message)
             self._conclude(case_id)
             return None
+        try:
+            return self._deliver_claimed(case, table)
+        except TakenOver as error:  # this process froze, and another one has gone on with the delivery
+            _log.warning("delivery given up", case=case_id[:12], destination=destination, reason=error.message)
+            return None
+
+    def _deliver_claimed(self, case: Case, table: DestinationTable) -> float | None:
+        case_id, destination = case.case_id, table.name
+        deliveries = self._deliveries.claimed(f"{case_id} to {destination}", self._settings.node.name)
         started = self._clock()
-        state = deliver_once(
-            table,
-            self._deliveries,
-            case_id,
-            started,
-            calling_ae=self._settings.node.ae_title,
-        )
-        self._cases.note_seconds(case_id, f"deliver {destination}", self._clock() - started)
+        state = deliver_once(table, deliveries, case_id, started, calling_ae=self._settings.node.ae_title)
+        seconds = self._clock() - started
+        self._cases.note_seconds(case_id, f"deliver {destination}", seconds, attempt=case.attempt)
         if state.outcome == "retry":
             return state.retry_after_seconds
         if state.outcome == "held":
-            self._give_up(case_id, destination, state.reason)
+            self._give_up(deliveries, case_id, destination, state.reason)
         self._conclude(case_id)
         return None
 
-    def _give_up(self, case_id: str, destination: str, reason: str) -> None:
-        for delivery in self._deliveries.of_case(case_id, destination):
+    def _give_up(self, deliveries: Deliveries, case_id: str, destination: str, reason: str) -> None:
+        for delivery in deliveries.of_case(case_id, destination):
             if delivery.state not in _SETTLED:
-                self._deliveries.update(replace(delivery, state="refused", message=reason, updated_at=self._clock()))
+                deliveries.update(replace(delivery, state="refused", message=reason, updated_at=self._clock()))
 
     def _conclude(self, case_id: str) -> None:
         deliveries = self._deliveries.of_case(case_id)
