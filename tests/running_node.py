@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.sender import SendOutcome, send
@@ -51,11 +51,13 @@ class RunningNode:
     Attributes:
         config: Its node.toml; None for what ``load_settings`` finds by itself.
         module: What is started: the node, or the node with a stand-in for its network (``tests.quick.node``).
+        messages: Where its log goes; to our own stderr where None.
     """
 
     config: Path | None
     environment: dict[str, str] = field(default_factory=dict)
     module: str = "dicom_node"
+    messages: IO[bytes] | None = None
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,7 +80,9 @@ class RunningNode:
 
     def start(self) -> Self:
         """Start the node and wait until it answers C-ECHO."""
-        self._process = subprocess.Popen(self._command("serve"), env={**os.environ, **self.environment})
+        self._process = subprocess.Popen(
+            self._command("serve"), env={**os.environ, **self.environment}, stderr=self.messages
+        )
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
