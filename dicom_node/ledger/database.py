@@ -126,6 +126,14 @@ claims = sa.Table(
     sa.Column("holder", sa.String(64), nullable=False),
 )
 
+homes = sa.Table(
+    "homes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("mark", sa.String(64), nullable=False),
+)
+
 
 def open_database(url: str) -> sa.Engine:
     """Connect to the ledger; its tables are made where they are missing.

@@ -16,6 +16,7 @@ from dicom_node.errors import DeliveryRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
+from dicom_node.ledger.home import require_same_home
 from dicom_node.ledger.intake import Intake
 from dicom_node.logs import get_logger
 from dicom_node.profiles import Profile, profile_named, require_profiles
@@ -51,6 +52,8 @@ class Worker:
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         require_profiles(settings)
         database = open_database(settings.database_url)
+        if settings.is_shared:
+            require_same_home(database, settings.node.home)
         self._settings = settings
         self._clock = clock
         self._cases = Cases(database)
