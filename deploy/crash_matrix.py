@@ -22,6 +22,7 @@ def main() -> int:
     """Run the matrix; 0 when nothing was lost, duplicated or stuck."""
     parser = argparse.ArgumentParser(prog="deploy/bench --crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=104, help="on each back end (default %(default)s)")
+    parser.add_argument("--at-once", type=int, default=2, help="kinds of process killed at one transition")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--databases", nargs="+", choices=BACK_ENDS, default=BACK_ENDS)
     parser.add_argument("--keep", type=Path, help="keep homes and logs in this folder")
@@ -31,17 +32,24 @@ def main() -> int:
         for name in options.databases:
             folder = (options.keep or Path(temporary)) / name
             folder.mkdir(parents=True)
-            outcome = _run(name, folder, options.kills, options.seed)
+            outcome = _run(name, folder, options)
             print(table(outcome), flush=True)
             clean = clean and outcome.judgement is not None and outcome.judgement.is_clean
     return 0 if clean else 1
 
 
-def _run(name: str, folder: Path, kills: int, seed: int) -> Outcome:
+def _run(name: str, folder: Path, options: argparse.Namespace) -> Outcome:
+    def run(database: str | None) -> Outcome:
+        return CrashRun(folder, database, options.seed).run(options.kills, at_once=options.at_once, report=_progress)
+
     if name == "sqlite":
-        return CrashRun(folder, None, seed).run(kills)
+        return run(None)
     with postgres.cluster() as cluster:
-        return CrashRun(folder, cluster.new_database(), seed).run(kills)
+        return run(cluster.new_database())
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

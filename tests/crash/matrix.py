@@ -7,9 +7,10 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 
 import pydicom
@@ -71,22 +72,31 @@ class CrashRun:
         self._senders: list[Sender]
         self._transitions: Transitions
 
-    def run(self, kills: int) -> Outcome:
-        """Kill so often, let the node come to rest, and judge."""
+    def run(self, kills: int, *, at_once: int = 1, report: Callable[[str], object] = lambda _: None) -> Outcome:
+        """Kill so often, let the node come to rest, and judge.
+
+        Args:
+            kills: Processes to kill in all.
+            at_once: Processes of different kinds that are killed at the same transition.
+            report: Gets a line for every transition at which something was killed.
+        """
         began = time.monotonic()
         with storescp(self._folder / "peer") as peer, self._started(peer):
-            for target, transition in self._plan(kills):
-                self._kill(target, transition)
+            for transition, targets in self._plan(kills, at_once):
+                self._kill_all(targets, transition)
+                done = sum(self._outcome.kills.values())
+                report(f"{time.monotonic() - began:6.0f} s  {done:4} kills: {transition}, {', '.join(targets)}")
             self._come_to_rest()
             self._judge(peer)
         self._outcome.seconds = time.monotonic() - began
         return self._outcome
 
-    def _plan(self, kills: int) -> list[tuple[str, str]]:
-        """Every target at every transition in turn: their numbers have no common divisor, so no cell is left out."""
-        targets = self._random.sample(TARGETS, len(TARGETS))
-        transitions = self._random.sample(TRANSITIONS, len(TRANSITIONS))
-        return [(targets[kill % len(targets)], transitions[kill % len(transitions)]) for kill in range(kills)]
+    def _plan(self, kills: int, at_once: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Transition after transition, and target after target: their numbers have no common divisor, so all meet."""
+        targets = cycle(self._random.sample(TARGETS, len(TARGETS)))
+        transitions = cycle(self._random.sample(TRANSITIONS, len(TRANSITIONS)))
+        for begun in range(0, kills, at_once):
+            yield next(transitions), tuple(islice(targets, min(at_once, kills - begun)))
 
     @contextmanager
     def _started(self, peer: Peer) -> Iterator[None]:
@@ -115,11 +125,16 @@ class CrashRun:
     def _has_room(self) -> bool:
         return self._transitions.unfinished(sorted(FINAL_STATES)) < MOST_UNFINISHED
 
-    def _kill(self, target: str, transition: str) -> None:
-        pid = self._pid(target)
+    def _kill_all(self, targets: Sequence[str], transition: str) -> None:
+        pids = {target: self._pid(target) for target in targets}
         is_seen = self._transitions.wait_for(transition, TRANSITION_SECONDS)
-        if self._random.random() < 0.5:
-            time.sleep(self._random.random() * 0.03)
+        for target in sorted(targets, key=lambda name: name == "supervisor"):  # with it, all its processes die
+            if self._random.random() < 0.5:
+                time.sleep(self._random.random() * 0.03)
+            self._kill(target, pids[target])
+            self._outcome.kills[target, transition if is_seen else "any moment"] += 1
+
+    def _kill(self, target: str, pid: int) -> None:
         if target == "supervisor":
             self._node.kill()
             self._node.start()
@@ -131,7 +146,6 @@ class CrashRun:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:  # it was replaced while we waited
                 os.kill(self._pid(target), signal.SIGKILL)
-        self._outcome.kills[target, transition if is_seen else "any moment"] += 1
 
     def _pid(self, target: str) -> int:
         deadline = time.monotonic() + 2 * TRANSITION_SECONDS

@@ -15,7 +15,7 @@ KILLS = 18
 
 
 def test_kills_at_every_transition_lose_nothing(database_setting: str | None, tmp_path: Path) -> None:
-    outcome = CrashRun(tmp_path, database_setting, seed=random.randrange(1000)).run(KILLS)
+    outcome = CrashRun(tmp_path, database_setting, seed=random.randrange(1000)).run(KILLS, at_once=2)
     print("\n" + table(outcome))
     assert outcome.judgement is not None
     assert outcome.judgement.is_clean, table(outcome)
