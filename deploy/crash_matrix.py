@@ -8,6 +8,7 @@ by a stand-in that answers at once; everything else is the node's own.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--databases", nargs="+", choices=BACK_ENDS, default=BACK_ENDS)
     parser.add_argument("--keep", type=Path, help="keep homes and logs in this folder")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     clean = True
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.databases:

@@ -20,8 +20,12 @@ class Workers:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def enter(self, executor_id: str, incarnation: str, *, host: str, process_id: int) -> None:
-        """Put a worker on record, in place of what its predecessor under the same executor id left."""
+    def enter(self, executor_id: str, incarnation: str, *, host: str, process_id: int) -> float:
+        """Put a worker on record, in place of what its predecessor under the same executor id left.
+
+        Returns:
+            What the database's clock said, seconds since the epoch.
+        """
         with self._engine.begin() as connection:
             now = connection.scalar(sa.select(database_now(connection)))
             connection.execute(sa.delete(db.workers).where(db.workers.c.executor_id == executor_id))
@@ -35,6 +39,7 @@ class Workers:
                     beat_at=now,
                 )
             )
+        return float(now or 0.0)
 
     def beat(self, executor_id: str, incarnation: str) -> bool:
         """Say that a worker is alive.

@@ -28,6 +28,7 @@ _log = get_logger("worker")
 BEAT_SECONDS = 3.0
 SILENT_SECONDS = 15.0
 """A worker that was not heard for so long counts as dead: five beats."""
+CLOCK_SECONDS = 2.0
 _NAME_LOCKS = 7_305_144
 """First key of the advisory locks on names; the second is made from the name."""
 
@@ -68,7 +69,11 @@ class Tenure:
                     "[node] name of its own, and run one worker a machine"
                 )
             time.sleep(0.2)
-        self._workers.enter(self._executor_id, self._incarnation, host=socket.gethostname(), process_id=os.getpid())
+        now = self._workers.enter(
+            self._executor_id, self._incarnation, host=socket.gethostname(), process_id=os.getpid()
+        )
+        if abs(time.time() - now) > CLOCK_SECONDS:  # a series would count as quiet too early or too late
+            _log.warning("this machine's clock differs from the database's", seconds=round(time.time() - now, 1))
         self._heard_since = time.monotonic()
         self._thread.start()
 
