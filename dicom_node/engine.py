@@ -8,13 +8,15 @@ an upgrade), explicit priorities (none would overtake all), short polling.
 
 from __future__ import annotations
 
-import socket
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos._core import StepOptions
 from dbos._serialization import DBOSPortableJSONSerializer
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicom_node.settings import Settings
 
@@ -22,6 +24,8 @@ WORKFLOW_VERSION = "1"
 """Raised only when the order of a workflow's steps changes; pending cases of another version would wait for it."""
 POLLING_SECONDS = 0.2
 URGENT, ROUTINE = 1, 10
+OUTAGE_ATTEMPTS = 20
+"""How often a step is tried while the database server is away; with growing pauses, some hours."""
 
 _ALIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -39,10 +43,10 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.executor_id = "local" if settings.node.database is None else socket.gethostname()
+        self.executor_id = settings.node.name if settings.is_shared else "local"
         config: DBOSConfig = {
             "name": "dicom-node",
-            "system_database_url": settings.node.database or _sqlite_url(settings),
+            "system_database_url": settings.database_url if settings.node.database else _sqlite_url(settings),
             "application_version": WORKFLOW_VERSION,
             "executor_id": self.executor_id,
             "serializer": DBOSPortableJSONSerializer(),
@@ -103,8 +107,19 @@ class Engine:
 
     @staticmethod
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Within a workflow: run a function once and checkpoint its JSON result."""
-        return DBOS.run_step({"name": name}, function, *arguments)
+        """Within a workflow: run a function once and checkpoint its JSON result.
+
+        While the database server is away the function is tried again: that it is away is no fault of the case.
+        """
+        options: StepOptions = {
+            "name": name,
+            "retries_allowed": True,
+            "max_attempts": OUTAGE_ATTEMPTS,
+            "interval_seconds": 1.0,
+            "backoff_rate": 1.5,
+            "should_retry": _is_outage,
+        }
+        return DBOS.run_step(options, function, *arguments)
 
     @staticmethod
     def is_alive(workflow_id: str) -> bool:
@@ -141,13 +156,53 @@ class Engine:
         lost = sorted(missing & self._missing)  # twice in a row: one that has just been dequeued is not lost
         self._missing = missing - set(lost)
         for workflow_id in lost:
-            DBOS.resume_workflow(workflow_id, queue_name=queue_of(workflow_id))
+            self.resume(workflow_id, queue_of(workflow_id))
         return lost
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no workflow runs in this process."""
+        with self._lock:
+            return not self._running
+
+    def executors_with_work(self) -> frozenset[str]:
+        """Executor ids, this one's aside, that hold workflows as running."""
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return frozenset(str(row.executor_id) for row in pending) - {self.executor_id}
+
+    @staticmethod
+    def running_at(executor_id: str) -> tuple[str, ...]:
+        """Identities of the workflows that an executor holds as running, oldest first."""
+        rows = DBOS.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False)
+        return tuple(row.workflow_id for row in rows)
+
+    @staticmethod
+    def resume(workflow_id: str, queue: str) -> None:
+        """Have a workflow go on from its last finished step, at whichever executor takes it from the queue.
+
+        Who ran it so far finds its next checkpoint refused.
+        """
+        DBOS.resume_workflow(workflow_id, queue_name=queue)
+
+    @staticmethod
+    def cancel(workflow_id: str) -> None:
+        """Have a workflow never go on."""
+        DBOS.cancel_workflow(workflow_id)
 
     @staticmethod
     def stop(*, patience_seconds: int) -> None:
         """Take no further work, wait for running steps, and let go of the database."""
         DBOS.destroy(workflow_completion_timeout_sec=patience_seconds)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether an error says that the database server is away or is being restarted, rather than that it refuses us."""
+    if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
+        return False
+    state = (
+        getattr(error.orig, "sqlstate", None) or ""
+    )  # PostgreSQL appendix A: 08 connection, 53 resources, 57 operator
+    return error.connection_invalidated or (isinstance(error, OperationalError) and state[:2] in {"", "08", "53", "57"})
 
 
 def _sqlite_url(settings: Settings) -> str:

@@ -13,7 +13,9 @@
     │   └── DeliveryRefused   a destination will never take it (not retryable)
     ├── ResultOutdated        results have to be made anew (retryable)            exit 1
     ├── SegmentationFailed    the network or its process failed (retryable)       exit 1
-    └── StorageFull           no room to write (retryable)                        exit 1
+    ├── StorageFull           no room to write (retryable)                        exit 1
+    ├── LedgerUnreachable     the database server does not answer (retryable)     exit 1
+    └── TakenOver             another worker goes on with this work               exit 1
 """
 
 from __future__ import annotations
@@ -111,3 +113,13 @@ class StorageFull(NodeError):
     """The disk or the quota has no room; nothing was lost, the step can be repeated."""
 
     retryable = True
+
+
+class LedgerUnreachable(NodeError):
+    """The database server does not answer, or refuses us; who starts the process tries again."""
+
+    retryable = True
+
+
+class TakenOver(NodeError):
+    """Another worker goes on with this work: nothing may be written or sent for it here any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +41,13 @@ def _fingerprint(value: str) -> str:
     return plain
 
 
+def _database_url(value: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg", "sqlite"}:
+        raise ValueError("expected postgresql://user@host:port/database; leave it out for SQLite under home")
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -58,7 +66,10 @@ class NodeTable(_Table):
     port: Port = 11112
     home: Path = Field(default=Path("node-data"), strict=False)
     quiet_seconds: float = Field(default=20.0, ge=0, strict=False)
-    database: str | None = None
+    name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=64)
+    """What this machine is called among those that share a PostgreSQL; its host name unless set."""
+    database: Annotated[str, AfterValidator(_database_url)] | None = None
+    """``postgresql://user:password@host/database``, or ``sqlite:///PATH``; SQLite under ``home`` where absent."""
     storage_classes: tuple[str, ...] = Field(default=(), strict=False)
     """Further SOP class UIDs to accept beside CT, MR, Enhanced CT and Enhanced MR."""
 
@@ -290,8 +301,21 @@ class Settings(_Table):
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy URL of the node's database: SQLite under home unless ``[node] database`` says otherwise."""
-        return self.node.database or f"sqlite:///{(self.node.home / 'node.sqlite').absolute()}"
+        """SQLAlchemy URL of the node's database: SQLite under home unless ``[node] database`` says otherwise.
+
+        PostgreSQL is reached through psycopg 3, which the engine brings; the plain scheme means another driver in
+        SQLAlchemy 2.0.
+        """
+        if self.node.database is None:
+            return f"sqlite:///{(self.node.home / 'node.sqlite').absolute()}"
+        if not self.is_shared:
+            return self.node.database
+        return "postgresql+psycopg://" + self.node.database.partition("://")[2]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several machines may work on this database: whether it is PostgreSQL."""
+        return self.node.database is not None and not self.node.database.startswith("sqlite")
 
 
 def load_settings(path: Path | None = None) -> Settings:

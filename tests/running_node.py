@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.sender import SendOutcome, send
@@ -25,19 +25,21 @@ READY_SECONDS = 90.0
 SENDER = "SCANNER"
 
 
-def write_config(folder: Path, *, extra: str = "", quiet_seconds: float = 1.0) -> Path:
+def write_config(folder: Path, *, extra: str = "", quiet_seconds: float = 1.0, database: str | None = None) -> Path:
     """A node.toml with a home and free ports of its own.
 
     Args:
         folder: Where file and home lie.
         extra: Further TOML tables.
         quiet_seconds: As in ``[node]``.
+        database: As in ``[node]``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "node.toml"
     path.write_text(
         f'[node]\nhome = "{folder / "home"}"\nport = {free_port()}\nquiet_seconds = {quiet_seconds}\n'
-        f"[archive]\nport = {free_port()}\n{extra}"
+        + (f'database = "{database}"\n' if database else "")
+        + f"[archive]\nport = {free_port()}\n{extra}"
     )
     return path
 
@@ -48,10 +50,14 @@ class RunningNode:
 
     Attributes:
         config: Its node.toml; None for what ``load_settings`` finds by itself.
+        module: What is started: the node, or the node with a stand-in for its network (``tests.quick.node``).
+        messages: Where its log goes; to our own stderr where None.
     """
 
     config: Path | None
     environment: dict[str, str] = field(default_factory=dict)
+    module: str = "dicom_node"
+    messages: IO[bytes] | None = None
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,7 +80,9 @@ class RunningNode:
 
     def start(self) -> Self:
         """Start the node and wait until it answers C-ECHO."""
-        self._process = subprocess.Popen(self._command("serve"), env={**os.environ, **self.environment})
+        self._process = subprocess.Popen(
+            self._command("serve"), env={**os.environ, **self.environment}, stderr=self.messages
+        )
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -166,7 +174,7 @@ class RunningNode:
 
     def _command(self, *arguments: str) -> list[str]:
         config = ["--config", str(self.config)] if self.config else []
-        return [sys.executable, "-m", "dicom_node", *config, *arguments]
+        return [sys.executable, "-m", self.module, *config, *arguments]
 
 
 def _children(pid: int) -> list[int]:

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests import postgres
+
 PROGRAM = """
 import os, sys, threading, time
 from pathlib import Path
@@ -85,3 +89,69 @@ def test_checkpoints_are_json_never_pickle(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "home" / "workflows.sqlite") as database:
         used = database.execute("select distinct serialization from workflow_status").fetchall()
     assert used == [("portable_json",)]
+
+
+PRIORITIES = """
+import sys, time
+from pathlib import Path
+from dicom_node.engine import Engine
+from dicom_node.settings import parse_settings
+
+home, database, name, role = sys.argv[1:]
+settings = parse_settings({"node": {"home": home, "name": name, "database": database}}, origin="test")
+engine = Engine(settings)
+done = []
+
+def case(word):
+    def work():
+        with (Path(home) / "journal").open("a") as file:
+            file.write(f"{word} at {name}\\n")
+        time.sleep(0.5)
+    engine.step("work", work)
+    done.append(word)
+
+engine.register("case", case)
+engine.launch()
+if role == "enqueue":
+    for word in ("first", "second", "third", "fourth"):
+        engine.enqueue("cases", "case", word, word)
+    engine.enqueue("cases", "case", "urgent", "urgent", urgent=True)
+else:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    engine.declare_queue("cases", concurrency=1)
+    deadline = time.monotonic() + 60
+    while any(engine.is_alive(word) for word in ("first", "second", "third", "fourth", "urgent")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+engine.stop(patience_seconds=5)
+"""
+
+
+@pytest.mark.peer
+def test_what_is_urgent_goes_first_whichever_machine_takes_it(postgresql: postgres.Cluster, tmp_path: Path) -> None:
+    database = postgresql.new_database()
+
+    def start(name: str, role: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PRIORITIES, str(tmp_path), database, name, role]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    enqueuing = start("gamma", "enqueue")
+    enqueuing.communicate(timeout=90)
+    assert enqueuing.returncode == 0
+    workers = [start(name, "work") for name in ("alpha", "beta")]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate(timeout=120)
+        assert worker.returncode == 0
+    order = [line.split(" at ") for line in (tmp_path / "journal").read_text().splitlines()]
+    words, machines = [word for word, _ in order], {machine for _, machine in order}
+    assert sorted(words) == ["first", "fourth", "second", "third", "urgent"]
+    assert words.index("urgent") <= 1  # enqueued last; the other machine takes one of the others at the same moment
+    assert machines <= {"alpha", "beta"}

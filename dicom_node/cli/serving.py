@@ -34,11 +34,15 @@ def run_serve(settings: Settings, config: Path | None) -> None:
 def run_listener(settings: Settings, *, supervisor: int | None) -> None:
     """Run the listener until SIGTERM or SIGINT."""
     from dicom_node.ledger.database import open_database  # noqa: PLC0415
+    from dicom_node.ledger.home import require_same_home  # noqa: PLC0415
     from dicom_node.ledger.intake import Intake  # noqa: PLC0415
     from dicom_node.receive.listener import Listener  # noqa: PLC0415
 
     with _process(settings, None, supervisor=supervisor) as stop:  # the listener locks its home itself
-        listener = Listener(settings, Intake(open_database(settings.database_url)))
+        database = open_database(settings.database_url)
+        if settings.is_shared:
+            require_same_home(database, settings.node.home)
+        listener = Listener(settings, Intake(database))
         listener.start()
         stop.wait()
         listener.stop()
@@ -48,7 +52,8 @@ def run_worker(settings: Settings, *, supervisor: int | None) -> None:
     """Run the worker until SIGTERM or SIGINT."""
     from dicom_node.worker.worker import Worker  # noqa: PLC0415
 
-    with _process(settings, "worker", supervisor=supervisor) as stop:
+    # several machines share a home on PostgreSQL: there the database tells their workers apart, not a lock on a file
+    with _process(settings, None if settings.is_shared else "worker", supervisor=supervisor) as stop:
         try:
             Worker(settings).run(stop)
         except NodeError:

@@ -57,6 +57,9 @@ def deliver_once(
 
     Returns:
         The state, also when the destination failed; only a broken ledger raises.
+
+    Raises:
+        TakenOver: Another worker goes on with this delivery; nothing more was sent or recorded.
     """
     attempt = _Attempt(destination, deliveries, now, calling_ae)
     rows = [row for row in deliveries.of_case(case_id, destination.name) if row.state in _UNFINISHED]
@@ -128,7 +131,8 @@ class _Attempt:
         there = confirm(self.destination, known, self.calling_ae) if ask_first and known else None
         for uid in [uid for uid, is_there in (there or {}).items() if is_there]:
             self.record(sendable.pop(uid), "confirmed", None)
-        outcomes = send(self.destination, [Path(row.path) for row in sendable.values()], self.calling_ae)
+        files = [Path(row.path) for row in sendable.values()]
+        outcomes = send(self.destination, files, self.calling_ae, before_each=self.deliveries.require_claim)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         self._fall_back(answered)
         stored = {row.sop_instance_uid: row for row in answered if row.state == "stored"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,7 +63,13 @@ class _ResultFile:
     syntax: str
 
 
-def send(destination: DestinationTable, files: Sequence[Path], calling_ae: str) -> tuple[SendOutcome, ...]:
+def send(
+    destination: DestinationTable,
+    files: Sequence[Path],
+    calling_ae: str,
+    *,
+    before_each: Callable[[], None] | None = None,
+) -> tuple[SendOutcome, ...]:
     """Send files over one association.
 
     Each SOP class is proposed in the transfer syntax the file is stored in and, beside it, in explicit and implicit
@@ -74,6 +80,7 @@ def send(destination: DestinationTable, files: Sequence[Path], calling_ae: str) 
         destination: Where to.
         files: PS3.10 files.
         calling_ae: Our AE title.
+        before_each: Called before each C-STORE; what it raises ends the association.
 
     Returns:
         One outcome a file, in the order of ``files``.
@@ -93,6 +100,8 @@ def send(destination: DestinationTable, files: Sequence[Path], calling_ae: str) 
             if outcomes and outcomes[-1].status is None:  # what breaks once stays broken; pynetdicom notices late
                 outcomes.append(_unanswered(result.sop_instance, "the connection was lost before it could be sent"))
             else:
+                if before_each is not None:
+                    before_each()
                 outcomes.append(_send_one(association, result, accepted.get(result.sop_class, frozenset())))
     return tuple(outcomes)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 import sqlalchemy as sa
 
-from dicom_node.errors import UsageError
+from dicom_node.errors import TakenOver, UsageError
 from dicom_node.ledger import database as db
 from dicom_node.ledger.database import insert_or_nothing, reading
 
@@ -81,9 +81,12 @@ class Cases:
         """Put a case on record, mark its instances as cased and supersede older cases of the series.
 
         Returns:
-            False when this very case was on record already; its instances count as cased all the same.
+            False when this very case was on record already (its instances count as cased all the same), or when the
+            case is not the one to open: an image came meanwhile, or another worker opened a case of the same images.
         """
         with self._engine.begin() as connection:
+            if self._is_stale(connection, case):
+                return False
             is_new = bool(connection.execute(insert_or_nothing(connection, db.cases).values(**vars(case))).rowcount)
             connection.execute(
                 sa.update(db.series)
@@ -124,33 +127,47 @@ class Cases:
         cases = self.list(sorted(_UNFINISHED))
         return tuple(sorted(cases, key=lambda case: (case.priority != "urgent", case.created_at)))
 
-    def advance(self, case_id: str, state: CaseState, now: float, reason: str | None = None) -> bool:
+    def advance(
+        self, case_id: str, state: CaseState, now: float, reason: str | None = None, *, attempt: int | None = None
+    ) -> bool:
         """Move an unfinished case on.
 
+        Args:
+            case_id: Its identity.
+            state: Where to.
+            now: Seconds since the epoch.
+            reason: In plain words, where it is not obvious.
+            attempt: Only if this is still the attempt that counts; whichever it is where None. So it is below.
+
         Returns:
-            False when the case had ended meanwhile (superseded, discarded ...); it is left as it is.
+            False when the case had ended meanwhile (superseded, discarded ...), or another attempt counts; it is left
+            as it is.
         """
         final = {"finished_at": now} if state in FINAL_STATES else {}
         with self._engine.begin() as connection:
             result = connection.execute(
                 sa.update(db.cases)
-                .where(db.cases.c.case_id == case_id, db.cases.c.state.not_in(FINAL_STATES))
+                .where(_of_attempt(case_id, attempt), db.cases.c.state.not_in(FINAL_STATES))
                 .values(state=state, reason=reason, updated_at=now, **final)
             )
             return bool(result.rowcount)
 
-    def count_start(self, case_id: str, step: str) -> int:
-        """Count that a step begins; returns how often it has begun in this attempt, this time included."""
+    def count_start(self, case_id: str, step: str, *, attempt: int | None = None) -> int:
+        """Count that a step begins; returns how often it has begun in this attempt, this time included.
+
+        Raises:
+            TakenOver: Another attempt counts. So it is below.
+        """
         key = f"{step}.starts"
-        return int(self._merge(case_id, "timings", lambda timings: {key: timings.get(key, 0) + 1})[key])
+        return int(self._merge(case_id, "timings", lambda timings: {key: timings.get(key, 0) + 1}, attempt)[key])
 
-    def note_seconds(self, case_id: str, step: str, seconds: float) -> None:
+    def note_seconds(self, case_id: str, step: str, seconds: float, *, attempt: int | None = None) -> None:
         """Record how long a step took."""
-        self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)})
+        self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)}, attempt)
 
-    def note_outputs(self, case_id: str, outputs: Mapping[str, Any]) -> None:
+    def note_outputs(self, case_id: str, outputs: Mapping[str, Any], *, attempt: int | None = None) -> None:
         """Record what a step produced."""
-        self._merge(case_id, "outputs", lambda _: outputs)
+        self._merge(case_id, "outputs", lambda _: outputs, attempt)
 
     def retry(self, case_id: str, now: float, destinations: Sequence[str] | None = None) -> Case:
         """Make a held or discarded case run again.
@@ -174,10 +191,14 @@ class Cases:
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
         return self.get(case.case_id)
 
-    def next_attempt(self, case_id: str, now: float, reason: str) -> None:
-        """Make an unfinished case run again after an error that may pass."""
+    def next_attempt(self, case_id: str, now: float, reason: str, *, attempt: int | None = None) -> bool:
+        """Make an unfinished case run again after an error that may pass; returns whether it does.
+
+        Of several who say so of one attempt, one is heard.
+        """
         case = self.get(case_id)
-        self._change(case_id, _UNFINISHED, **self._restarted(case, now, reason))
+        said_of = case.attempt if attempt is None else attempt
+        return self._change(case_id, _UNFINISHED, attempt_now=said_of, **self._restarted(case, now, reason))
 
     def discard(self, case_id: str, now: float) -> Case:
         """Give a case up; its images and results stay on disk.
@@ -186,7 +207,12 @@ class Cases:
             UsageError: The case is done or superseded already.
         """
         case = self.get(case_id)
-        changes = {"state": "discarded", "reason": "discarded by a person", "updated_at": now, "finished_at": now}
+        changes: dict[str, Any] = {
+            "state": "discarded",
+            "reason": "discarded by a person",
+            "updated_at": now,
+            "finished_at": now,
+        }
         if not self._change(case.case_id, {*_UNFINISHED, "held", "discarded"}, **changes):
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: there is nothing to discard")
         return self.get(case.case_id)
@@ -194,6 +220,14 @@ class Cases:
     def forgive_starts(self, case_id: str) -> None:
         """Forget how often steps began: they were interrupted by an orderly stop, not by a fault of the case."""
         self._merge(case_id, "timings", lambda timings: dict.fromkeys(filter(_is_start, timings), 0))
+
+    @staticmethod
+    def _is_stale(connection: sa.Connection, case: Case) -> bool:
+        """Whether the series is no longer as it was when the case was made; holds back who would change it now."""
+        of_series = db.series.c.series_instance_uid == case.series_instance_uid
+        counts = sa.select(db.series.c.instances, db.series.c.cased_instances).where(of_series).with_for_update()
+        row = connection.execute(counts).one_or_none()
+        return row is not None and (row.instances != len(case.instances) or row.cased_instances >= row.instances)
 
     @staticmethod
     def _restarted(case: Case, now: float, reason: str) -> dict[str, Any]:
@@ -221,18 +255,19 @@ class Cases:
             )
         return replace(case, state="waiting", reason="its series is routed again")
 
-    def _change(self, case_id: str, states: AbstractSet[str], **values: Any) -> bool:
+    def _change(self, case_id: str, states: AbstractSet[str], *, attempt_now: int | None = None, **values: Any) -> bool:
         """Change a case that is in one of these states; returns whether it was."""
+        is_so = _of_attempt(case_id, attempt_now), db.cases.c.state.in_(states)
         with self._engine.begin() as connection:
-            result = connection.execute(
-                sa.update(db.cases).where(db.cases.c.case_id == case_id, db.cases.c.state.in_(states)).values(**values)
-            )
-            return bool(result.rowcount)
+            return bool(connection.execute(sa.update(db.cases).where(*is_so).values(**values)).rowcount)
 
-    def _merge(self, case_id: str, column: str, change: Any) -> dict[str, Any]:
+    def _merge(self, case_id: str, column: str, change: Any, attempt: int | None = None) -> dict[str, Any]:
         with self._engine.begin() as connection:
-            statement = sa.select(db.cases.c[column]).where(db.cases.c.case_id == case_id).with_for_update()
-            held = cast("dict[str, Any]", connection.execute(statement).scalar_one())
+            statement = sa.select(db.cases.c[column]).where(_of_attempt(case_id, attempt)).with_for_update()
+            row = connection.execute(statement).one_or_none()
+            if row is None:
+                raise TakenOver(f"another attempt at case {case_id[:12]} has taken over")
+            held = cast("dict[str, Any]", row[0])
             merged = {**held, **change(held)}
             connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case_id).values({column: merged}))
         return merged
@@ -247,6 +282,11 @@ class Cases:
             .values(state="superseded", reason=reason, updated_at=case.created_at, finished_at=case.created_at)
         )
         connection.execute(sa.update(db.cases).where(older, db.cases.c.state == "done").values(reason=reason))
+
+
+def _of_attempt(case_id: str, attempt: int | None) -> sa.ColumnElement[bool]:
+    is_case = db.cases.c.case_id == case_id
+    return is_case if attempt is None else sa.and_(is_case, db.cases.c.attempt == attempt)
 
 
 def _is_start(key: str) -> bool:

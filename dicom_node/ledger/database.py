@@ -3,6 +3,10 @@
 SQLite runs with a write-ahead log and ``synchronous=FULL``: a commit returns only after the log is fsynced, so what is
 on record survives power loss. A transaction that writes begins as a writer (``BEGIN IMMEDIATE``): two processes then
 queue for the lock instead of failing in the middle. Readers (:func:`reading`) never wait for it.
+
+PostgreSQL is asked for the same: commits that are flushed, and a server that does not run with ``fsync = off``. Its
+sessions are bounded, so that a machine that froze or lost its network holds no lock for long, and a restarted server is
+found again by the next statement.
 """
 
 from __future__ import annotations
@@ -15,9 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dicom_node.errors import SettingsError, UsageError
+from dicom_node.errors import LedgerUnreachable, SettingsError, UsageError
 
 BUSY_MILLISECONDS = 30_000
+IDLE_MILLISECONDS = 10_000
+"""A PostgreSQL session that holds a transaction open this long without a word is ended by the server: it froze."""
+SCHEMA_LOCK = 7_305_143_001
+"""PostgreSQL advisory lock under which the tables are made."""
 _READER = "dicom_node_reader"
 
 metadata = sa.MetaData()
@@ -99,31 +107,55 @@ deliveries = sa.Table(
 )
 
 
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("executor_id", sa.String(64), primary_key=True),
+    sa.Column("incarnation", sa.String(36), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("process_id", sa.Integer, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("beat_at", sa.Float, nullable=False),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("work", sa.String(160), primary_key=True),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("holder", sa.String(64), nullable=False),
+)
+
+homes = sa.Table(
+    "homes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("mark", sa.String(64), nullable=False),
+)
+
+
 def open_database(url: str) -> sa.Engine:
     """Connect to the ledger; its tables are made where they are missing.
+
+    Several processes may do so at the same moment.
 
     Args:
         url: SQLAlchemy URL; for SQLite the file is made with mode 0600.
 
     Raises:
-        SettingsError: The file is there but is no database.
+        SettingsError: The file is there but is no database; or the server would lose what it said is committed, or the
+            role may not make tables.
+        LedgerUnreachable: The server does not answer.
     """
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000} if _is_sqlite(url) else {})
     if _is_sqlite(url):
-        _make_private(Path(str(engine.url.database)))
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin)
+        return _with_tables(_open_sqlite(url))
+    engine = _open_postgresql(url)
     try:
-        with reading(engine) as connection:
-            is_complete = set(metadata.tables) <= set(sa.inspect(connection).get_table_names())
-        if not is_complete:
-            metadata.create_all(engine)
-    except sa.exc.DatabaseError as error:
-        if "not a database" not in str(error) and "malformed" not in str(error):
-            raise
-        raise SettingsError(
-            f"{engine.url.database} is damaged ({error.orig}): restore it from a backup, or move it away"
-        ) from error
+        _prepare(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -146,9 +178,86 @@ def reading(engine: sa.Engine) -> sa.Connection:
 
 def insert_or_nothing(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that does nothing where the key is on record already; ``rowcount`` tells which."""
+    counting = {"preserve_rowcount": True}  # without it SQLAlchemy answers -1 on PostgreSQL, as if always inserted
     if connection.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+        return sqlite.insert(table).on_conflict_do_nothing().execution_options(**counting)
+    return postgresql.insert(table).on_conflict_do_nothing().execution_options(**counting)
+
+
+def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """The database's own clock, seconds since the epoch: the one clock that all machines share."""
+    if connection.dialect.name == "sqlite":
+        return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
+    return sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Float)
+
+
+def _open_sqlite(url: str) -> sa.Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+    _make_private(Path(str(engine.url.database)))
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _open_postgresql(url: str) -> sa.Engine:
+    """Connections that notice a restarted server (``pool_pre_ping``) and a dead one (keep-alive probes)."""
+    session = {
+        "synchronous_commit": "on",
+        "idle_in_transaction_session_timeout": IDLE_MILLISECONDS,
+        "lock_timeout": BUSY_MILLISECONDS,
+        "tcp_keepalives_idle": 10,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+    }
+    connect_args = {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": BUSY_MILLISECONDS,
+        "application_name": "dicom-node",
+        "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+    }
+    return sa.create_engine(url, pool_pre_ping=True, connect_args=connect_args)
+
+
+def _prepare(engine: sa.Engine) -> None:
+    try:
+        _require_durable(engine)
+        _with_tables(engine)
+    except sa.exc.OperationalError as error:
+        raise LedgerUnreachable(f"the database {_place(engine)} does not answer: {error.orig}") from error
+    except sa.exc.ProgrammingError as error:
+        raise SettingsError(f"the database {_place(engine)} cannot be used: {error.orig}") from error
+
+
+def _require_durable(engine: sa.Engine) -> None:
+    """Refuse a server that forgets commits in a power cut: what is acknowledged would not be safe."""
+    with reading(engine) as connection:
+        if connection.scalar(sa.text("SHOW fsync")) != "on":
+            raise SettingsError(f"the database {_place(engine)} runs with fsync = off: a power cut would lose images")
+
+
+def _with_tables(engine: sa.Engine) -> sa.Engine:
+    try:
+        with reading(engine) as connection:
+            is_complete = set(metadata.tables) <= set(sa.inspect(connection).get_table_names())
+        if not is_complete:
+            with engine.begin() as connection:
+                if connection.dialect.name == "postgresql":  # two that make tables at once would trip over each other
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+                metadata.create_all(connection)
+    except sa.exc.DatabaseError as error:
+        if "not a database" not in str(error) and "malformed" not in str(error):
+            raise
+        raise SettingsError(
+            f"{engine.url.database} is damaged ({error.orig}): restore it from a backup, or move it away"
+        ) from error
+    return engine
+
+
+def _place(engine: sa.Engine) -> str:
+    return engine.url.set(query={}).render_as_string(hide_password=True)
 
 
 def _is_sqlite(url: str) -> bool:

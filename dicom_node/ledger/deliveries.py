@@ -9,6 +9,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from dicom_node.ledger import database as db
+from dicom_node.ledger.claims import Claim, claim
 from dicom_node.ledger.database import insert_or_nothing, reading
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
@@ -46,10 +47,25 @@ class Deliveries:
 
     Args:
         engine: From :func:`dicom_node.ledger.database.open_database`.
+        claim: Under which updates are made; none are once somebody else has claimed the work.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, claim: Claim | None = None) -> None:
         self._engine = engine
+        self._claim = claim
+
+    def claimed(self, work: str, holder: str) -> Deliveries:
+        """The same, under a new claim of some work."""
+        return Deliveries(self._engine, claim(self._engine, work, holder))
+
+    def require_claim(self) -> None:
+        """Make sure that the claim, where there is one, still stands.
+
+        Raises:
+            TakenOver: Somebody else goes on with the work.
+        """
+        if self._claim is not None:
+            self._claim.require()
 
     def plan(self, deliveries: Sequence[Delivery]) -> None:
         """Record everything that has to be sent where; what is on record already stays as it is.
@@ -83,8 +99,14 @@ class Deliveries:
             return tuple(Delivery(**row._mapping) for row in connection.execute(statement))
 
     def update(self, delivery: Delivery) -> None:
-        """Replace the state, status, message, attempts and time of a planned delivery."""
+        """Replace the state, status, message, attempts and time of a planned delivery.
+
+        Raises:
+            TakenOver: Somebody else goes on with the work; nothing was changed.
+        """
         with self._engine.begin() as connection:
+            if self._claim is not None:
+                self._claim.require_within(connection)
             connection.execute(
                 sa.update(db.deliveries)
                 .where(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_node.engine import Engine
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, TakenOver
 from dicom_node.ledger.cases import Case, Cases, CaseState
 from dicom_node.logs import get_logger
 
@@ -65,35 +65,44 @@ class CaseRun:
     def _perform(self, name: str, case_id: str, attempt: int) -> dict[str, bool]:
         step = next(step for step in self._steps if step.name == name)
         case = self._cases.get(case_id)
-        if case.attempt != attempt or not self._cases.advance(case_id, step.state, self._clock()):
+        if case.attempt != attempt or not self._cases.advance(case_id, step.state, self._clock(), attempt=attempt):
             return {"ok": False}  # superseded, discarded, or another attempt has taken over
-        if self._cases.count_start(case_id, name) > STARTS_PER_STEP:
-            self._hold(case, f"{name} began {STARTS_PER_STEP} times and took its process down each time")
+        try:
+            return {"ok": self._carry_out(step, case)}
+        except TakenOver as error:  # this process froze, and another one has gone on with the case
+            _log.warning("step given up", case=case_id[:12], step=name, reason=error.message)
             return {"ok": False}
+
+    def _carry_out(self, step: CaseStep, case: Case) -> bool:
+        name, case_id = step.name, case.case_id
+        if self._cases.count_start(case_id, name, attempt=case.attempt) > STARTS_PER_STEP:
+            self._hold(case, f"{name} began {STARTS_PER_STEP} times and took its process down each time")
+            return False
         started = self._clock()
         try:
             outputs = step.perform(case)
         except NodeError as error:
             self.give_up(case, error.message, retryable=error.retryable)
-            return {"ok": False}
+            return False
         except Exception as error:  # noqa: BLE001 - whatever a case raises ends in a state a person sees; the node stays up
             _log.exception("unexpected error", case=case_id[:12], step=name)
             self.give_up(
                 case, f"{name} failed unexpectedly ({type(error).__name__}); the log says where", retryable=True
             )
-            return {"ok": False}
-        self._cases.note_seconds(case_id, name, self._clock() - started)
-        self._cases.note_outputs(case_id, outputs)
-        return {"ok": True}
+            return False
+        self._cases.note_seconds(case_id, name, self._clock() - started, attempt=case.attempt)
+        self._cases.note_outputs(case_id, outputs, attempt=case.attempt)
+        return True
 
     def give_up(self, case: Case, reason: str, *, retryable: bool) -> None:
         """End an attempt: a further one where the error may pass and attempts are left, else the case is held."""
         if retryable and case.attempt < self._attempts:
             _log.warning("attempt failed", case=case.case_id[:12], attempt=case.attempt, reason=reason)
-            self._cases.next_attempt(case.case_id, self._clock(), f"attempt {case.attempt} failed: {reason}")
+            words = f"attempt {case.attempt} failed: {reason}"
+            self._cases.next_attempt(case.case_id, self._clock(), words, attempt=case.attempt)
         else:
             self._hold(case, reason)
 
     def _hold(self, case: Case, reason: str) -> None:
         _log.warning("case held", case=case.case_id[:12], reason=reason)
-        self._cases.advance(case.case_id, "held", self._clock(), reason)
+        self._cases.advance(case.case_id, "held", self._clock(), reason, attempt=case.attempt)

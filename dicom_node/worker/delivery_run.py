@@ -10,7 +10,7 @@ from typing import Any
 
 from dicom_node.deliver.delivery import deliver_once
 from dicom_node.engine import Engine
-from dicom_node.errors import DeliveryRefused
+from dicom_node.errors import DeliveryRefused, TakenOver
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.logs import get_logger
@@ -56,7 +56,7 @@ class DeliveryRun:
         for destination in sorted({item.destination for item in results}):
             self._enqueue(case_id, attempt, destination, 1, delay=0)
         if not results:
-            self._engine.step("conclude", self._conclude, case_id)
+            self._engine.step("conclude", self._conclude, case_id, attempt)
 
     def run(self, case_id: str, attempt: int, destination: str, number: int) -> None:
         """One attempt at one destination, as a workflow of its own."""
@@ -76,7 +76,7 @@ class DeliveryRun:
         if self._make_anew(case, {item["destination"] for item in results}):
             return False
         self._deliveries.plan([Delivery(**{**item, "updated_at": self._clock()}) for item in results])
-        return self._cases.advance(case_id, "delivering", self._clock())
+        return self._cases.advance(case_id, "delivering", self._clock(), attempt=attempt)
 
     def _make_anew(self, case: Case, served: AbstractSet[str]) -> bool:
         """Have a case run its steps again where a destination would get nothing; whether that is so."""
@@ -86,9 +86,10 @@ class DeliveryRun:
         reason = f"there are no results for {', '.join(unserved)}: profiles have changed since the results were made"
         _log.warning("results are made anew", case=case.case_id[:12], reason=reason)
         if case.attempt < self._settings.limits.attempts:
-            self._cases.next_attempt(case.case_id, self._clock(), reason)
+            self._cases.next_attempt(case.case_id, self._clock(), reason, attempt=case.attempt)
         else:
-            self._cases.advance(case.case_id, "held", self._clock(), f"{reason}; retry the case")
+            words = f"{reason}; retry the case"
+            self._cases.advance(case.case_id, "held", self._clock(), words, attempt=case.attempt)
         return True
 
     def _deliver(self, case_id: str, attempt: int, destination: str) -> float | None:
@@ -98,43 +99,50 @@ class DeliveryRun:
         try:
             table = self.table_of(case, destination)
         except DeliveryRefused as refusal:
-            self._give_up(case_id, destination, refusal.message)
-            self._conclude(case_id)
+            self._give_up(self._deliveries, case_id, destination, refusal.message)
+            self._conclude(case_id, attempt)
             return None
+        try:
+            return self._deliver_claimed(case, table)
+        except TakenOver as error:  # this process froze, and another one has gone on with the delivery
+            _log.warning("delivery given up", case=case_id[:12], destination=destination, reason=error.message)
+            return None
+
+    def _deliver_claimed(self, case: Case, table: DestinationTable) -> float | None:
+        case_id, destination = case.case_id, table.name
+        deliveries = self._deliveries.claimed(f"{case_id} to {destination}", self._settings.node.name)
         started = self._clock()
-        state = deliver_once(
-            table,
-            self._deliveries,
-            case_id,
-            started,
-            calling_ae=self._settings.node.ae_title,
-        )
-        self._cases.note_seconds(case_id, f"deliver {destination}", self._clock() - started)
+        state = deliver_once(table, deliveries, case_id, started, calling_ae=self._settings.node.ae_title)
+        seconds = self._clock() - started
+        self._cases.note_seconds(case_id, f"deliver {destination}", seconds, attempt=case.attempt)
         if state.outcome == "retry":
             return state.retry_after_seconds
         if state.outcome == "held":
-            self._give_up(case_id, destination, state.reason)
-        self._conclude(case_id)
+            self._give_up(deliveries, case_id, destination, state.reason)
+        self._conclude(case_id, case.attempt)
         return None
 
-    def _give_up(self, case_id: str, destination: str, reason: str) -> None:
-        for delivery in self._deliveries.of_case(case_id, destination):
+    def _give_up(self, deliveries: Deliveries, case_id: str, destination: str, reason: str) -> None:
+        for delivery in deliveries.of_case(case_id, destination):
             if delivery.state not in _SETTLED:
-                self._deliveries.update(replace(delivery, state="refused", message=reason, updated_at=self._clock()))
+                deliveries.update(replace(delivery, state="refused", message=reason, updated_at=self._clock()))
 
-    def _conclude(self, case_id: str) -> None:
+    def _conclude(self, case_id: str, attempt: int) -> None:
         deliveries = self._deliveries.of_case(case_id)
         if any(item.state not in _SETTLED for item in deliveries):
             return
-        if self._make_anew(self._cases.get(case_id), {item.destination for item in deliveries}):
+        case = self._cases.get(case_id)
+        if case.attempt != attempt:
+            return
+        if self._make_anew(case, {item.destination for item in deliveries}):
             return  # never done while a destination has got nothing
         refused = [item for item in deliveries if item.state == "refused"]
         if refused:
             reason = "; ".join(sorted({f"{item.destination}: {item.message}" for item in refused}))
-            self._cases.advance(case_id, "held", self._clock(), f"not delivered: {reason}")
+            self._cases.advance(case_id, "held", self._clock(), f"not delivered: {reason}", attempt=attempt)
             _log.warning("case held", case=case_id[:12], reason=reason)
         else:
-            self._cases.advance(case_id, "done", self._clock())
+            self._cases.advance(case_id, "done", self._clock(), attempt=attempt)
             _log.info("case done", case=case_id[:12], deliveries=len(deliveries))
 
     def table_of(self, case: Case, destination: str) -> DestinationTable:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,6 +16,7 @@ from dicom_node.errors import DeliveryRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
+from dicom_node.ledger.home import require_same_home
 from dicom_node.ledger.intake import Intake
 from dicom_node.logs import get_logger
 from dicom_node.profiles import Profile, profile_named, require_profiles
@@ -24,6 +28,8 @@ from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
 from dicom_node.worker.delivery_run import DeliveryRun, queue_of
+from dicom_node.worker.takeover import Takeover
+from dicom_node.worker.tenure import SILENT_SECONDS, Tenure
 from dicom_node.workflow import CaseFiles, CaseWork, is_of_this_version, is_unchanged
 
 _log = get_logger("worker")
@@ -46,6 +52,8 @@ class Worker:
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         require_profiles(settings)
         database = open_database(settings.database_url)
+        if settings.is_shared:
+            require_same_home(database, settings.node.home)
         self._settings = settings
         self._clock = clock
         self._cases = Cases(database)
@@ -65,6 +73,14 @@ class Worker:
         )
         self._intake = Intake(database)
         self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
+        self._tenure = Tenure(database, self._engine.executor_id, _end_at_once) if settings.is_shared else None
+        self._takeover = Takeover(
+            database,
+            self._engine,
+            self._cases,
+            give_up=lambda case, reason: self._run.give_up(case, reason, retryable=True),
+            queue_of=_queue_of_workflow,
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then give the running step time to end and leave the rest for the next start.
@@ -72,6 +88,8 @@ class Worker:
         A step that outlasts that time still runs when this returns: the process has to end then, as by a kill. To end
         the step by an error instead would cost the case an attempt.
         """
+        if self._tenure is not None:  # before the engine runs anything under this name
+            self._tenure.begin()
         self._engine.register(CASE, self._case)
         self._engine.register(DELIVERY, self._deliver.run)
         self._engine.launch()
@@ -87,10 +105,14 @@ class Worker:
         for case in self._cases.unfinished():
             self._cases.forgive_starts(case.case_id)
         self._engine.stop(patience_seconds=STOP_SECONDS)
+        if self._tenure is not None:  # who leaves a step behind stays on record for a while: it may be back at once
+            self._tenure.end(leave=self._engine.is_idle)
 
     def _look(self) -> None:
         self._collector.open_cases(self._clock())
         self._enqueue_waiting()
+        if self._tenure is not None and self._tenure.heard_for() > SILENT_SECONDS:
+            self._takeover.look(SILENT_SECONDS)
         if self._clock() - self._watched > WATCH_SECONDS:
             self._watched = self._clock()
             self._watch()
@@ -103,7 +125,9 @@ class Worker:
 
     def _tidy(self, case_id: str) -> None:
         try:
-            self._work(self._cases.get(case_id)).tidy()
+            case = self._cases.get(case_id)
+            for attempt in range(1, case.attempt + 1):
+                self._work(replace(case, attempt=attempt)).tidy()
         except (NodeError, OSError) as error:  # what is not tidied takes room; it must not keep results from arriving
             _log.warning("case not tidied", case=case_id[:12], reason=type(error).__name__)
 
@@ -133,7 +157,7 @@ class Worker:
             card_name=str(case.card),
             created_at=case.created_at,
             instances=tuple(self._spool.root / item.path for item in instances if item.sop_instance_uid in wanted),
-            files=CaseFiles(self._settings.node.home / "cases" / case.case_id),
+            files=CaseFiles(case_folder(self._settings.node.home, case)),
             inference=self._inference,
             timeout_seconds=self._settings.limits.segmentation_seconds,
             profiles=tuple({profile.identity: profile for profile in self._profiles(case).values()}.values()),
@@ -188,9 +212,24 @@ class Worker:
                 self._run.give_up(case, "its workflow ended by an unexpected error", retryable=True)
 
 
+def case_folder(home: Path, case: Case) -> Path:
+    """Where a case's present attempt keeps its files.
+
+    Each attempt has a folder of its own: what a worker that froze writes when it wakes up is in nobody's way.
+    """
+    folder = home / "cases" / case.case_id
+    return folder if case.attempt == 1 else folder / f"attempt-{case.attempt}"
+
+
 def workflow_identity(case: Case) -> str:
     """Identity of the workflow that runs a case's present attempt."""
     return f"{case.case_id}.{case.attempt}"
+
+
+def _end_at_once(reason: str) -> None:
+    """End this process: what it still does is done elsewhere by now."""
+    _log.error("the worker ends, to be started anew", reason=reason)
+    os._exit(1)
 
 
 def _queue_of_workflow(identity: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from dicom_node.errors import UsageError
+from dicom_node.errors import TakenOver, UsageError
 from dicom_node.ledger.cases import Case, Cases
-from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Association, Intake
 from tests.ledger.test_intake import INSTANCE
 
@@ -34,13 +33,8 @@ LATER = replace(CASE, case_id="cd" * 32, instances=["1.2.3", "1.2.4"], created_a
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/node.sqlite"
-
-
-@pytest.fixture
-def cases(url: str) -> Cases:
-    return Cases(open_database(url))
+def cases(ledger: sa.Engine) -> Cases:
+    return Cases(ledger)
 
 
 def test_a_case_is_opened_once(cases: Cases) -> None:
@@ -49,8 +43,8 @@ def test_a_case_is_opened_once(cases: Cases) -> None:
     assert cases.list() == (CASE,)
 
 
-def test_an_opened_case_takes_its_series_off_the_waiting_list(cases: Cases, url: str) -> None:
-    intake = Intake(open_database(url))
+def test_an_opened_case_takes_its_series_off_the_waiting_list(cases: Cases, ledger: sa.Engine) -> None:
+    intake = Intake(ledger)
     intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
     intake.record(INSTANCE)
     intake.close_association("a", 1001.0)
@@ -123,8 +117,8 @@ def test_a_done_case_cannot_be_discarded(cases: Cases) -> None:
         cases.discard(CASE.case_id, 1600.0)
 
 
-def test_a_case_that_no_card_took_is_routed_again(cases: Cases, url: str) -> None:
-    intake = Intake(open_database(url))
+def test_a_case_that_no_card_took_is_routed_again(cases: Cases, ledger: sa.Engine) -> None:
+    intake = Intake(ledger)
     intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
     intake.record(INSTANCE)
     intake.close_association("a", 1001.0)
@@ -153,3 +147,42 @@ def test_step_starts_and_seconds_are_kept(cases: Cases) -> None:
     assert [cases.count_start(CASE.case_id, "segment") for _ in range(2)] == [1, 2]
     cases.note_seconds(CASE.case_id, "segment", 1.5)
     assert cases.get(CASE.case_id).timings == {"segment.starts": 2, "segment": 1.5}
+
+
+def _received(ledger: sa.Engine, *sop_instances: str) -> None:
+    intake = Intake(ledger)
+    if intake.find("1.2.3") is None:
+        intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
+    for uid in sop_instances:
+        intake.record(replace(INSTANCE, sop_instance_uid=uid))
+
+
+def test_a_case_that_a_late_image_overtook_is_not_opened(cases: Cases, ledger: sa.Engine) -> None:
+    _received(ledger, "1.2.3", "1.2.4")
+    assert not cases.open(CASE)  # made of the one image that a slow worker saw
+    assert cases.open(LATER)
+    assert [case.state for case in cases.list()] == ["waiting"]
+
+
+def test_of_two_workers_with_different_weights_one_opens_the_case(cases: Cases, ledger: sa.Engine) -> None:
+    _received(ledger, "1.2.3")
+    assert cases.open(CASE)
+    assert not cases.open(replace(CASE, case_id="ef" * 32))
+    assert cases.list() == (CASE,)
+
+
+def test_what_an_older_attempt_writes_is_refused(cases: Cases) -> None:
+    cases.open(CASE)
+    assert cases.next_attempt(CASE.case_id, 1500.0, "its worker fell silent", attempt=1)
+    now = cases.get(CASE.case_id)
+    assert not cases.next_attempt(CASE.case_id, 1501.0, "said twice", attempt=1)
+    assert not cases.advance(CASE.case_id, "done", 1502.0, attempt=1)
+    with pytest.raises(TakenOver):
+        cases.note_outputs(CASE.case_id, {"results": []}, attempt=1)
+    with pytest.raises(TakenOver):
+        cases.note_seconds(CASE.case_id, "segment", 1.0, attempt=1)
+    with pytest.raises(TakenOver):
+        cases.count_start(CASE.case_id, "segment", attempt=1)
+    assert cases.get(CASE.case_id) == now
+    cases.note_outputs(CASE.case_id, {"slices": 3}, attempt=2)
+    assert cases.get(CASE.case_id).outputs == {"slices": 3}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Association, Instance, Intake
@@ -25,8 +26,8 @@ INSTANCE = Instance(
 
 
 @pytest.fixture
-def intake(tmp_path: Path) -> Intake:
-    intake = Intake(open_database(f"sqlite:///{tmp_path}/node.sqlite"))
+def intake(ledger: sa.Engine) -> Intake:
+    intake = Intake(ledger)
     intake.open_association(Association("a", "listener", "SCANNER", "127.0.0.1", 999.0))
     return intake
 

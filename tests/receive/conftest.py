@@ -29,11 +29,14 @@ def node(tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+def _gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_MILLISECONDS", 200)
-    opened = database.open_database(f"sqlite:///{tmp_path / 'node.sqlite'}")
-    yield opened
-    opened.dispose()
+
+
+@pytest.fixture
+def engine(_gives_up_soon: None, ledger: sa.Engine) -> sa.Engine:
+    """An empty ledger, once on each back end, that gives up soon where it is locked."""
+    return ledger
 
 
 @pytest.fixture

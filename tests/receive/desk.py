@@ -23,6 +23,7 @@ class Desk:
 
     def __init__(self, folder: Path, engine: sa.Engine, limits: LimitsTable = NO_LIMITS, **options: object) -> None:
         self.spool = Spool(folder / "spool")
+        self.engine = engine
         self.intake = Intake(engine)
         self.reception = Reception(self.spool, self.intake, limits, now=lambda: 1000.0, **options)  # type: ignore[arg-type]
 

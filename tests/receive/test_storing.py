@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import stat
 import threading
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from dicom_node.ledger.intake import Instance
 from dicom_node.receive.identity import read_identity
 from dicom_node.receive.spool import spool_file
 from dicom_node.receive.storing import Answer, Arrival
-from dicom_node.settings import LimitsTable
+from dicom_node.settings import LimitsTable, parse_settings
+from tests import postgres
 from tests.receive.desk import SENDER, Desk, arrival_of, changed
 
 
@@ -161,10 +163,26 @@ def test_room_that_is_made_is_used_at_once(tmp_path: Path, engine: sa.Engine, ct
 def test_a_locked_database_answers_a700_and_the_instance_can_be_sent_again(
     desk: Desk, arrival: Arrival, engine: sa.Engine
 ) -> None:
+    on_sqlite = engine.dialect.name == "sqlite"  # where whoever begins to write holds the lock
     with engine.begin() as connection:
-        connection.execute(sa.text("SELECT 1"))
+        connection.execute(sa.text("SELECT 1" if on_sqlite else "LOCK TABLE instances"))
         assert desk.take(arrival).status == 0xA700
     assert desk.take(arrival).status == 0
+
+
+@pytest.mark.peer
+def test_a_database_server_that_is_away_answers_a700_until_it_is_back(
+    tmp_path: Path, postgresql: postgres.Cluster, arrival: Arrival
+) -> None:
+    setting = postgresql.emptied_database()
+    url = parse_settings({"node": {"database": setting}}, origin="test").database_url
+    desk = Desk(tmp_path, database.open_database(url))
+    assert desk.take(arrival).status == 0
+    postgresql.stop(signal.SIGQUIT)
+    assert desk.take(arrival).status == 0xA700
+    postgresql.start()
+    assert desk.take(arrival).status == 0
+    desk.engine.dispose()
 
 
 def test_a_corrupt_database_answers_a700(tmp_path: Path, arrival: Arrival, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.engine import Engine
 from dicom_node.errors import SegmentationFailed, SeriesRefused
 from dicom_node.ledger.cases import Case, Cases
-from dicom_node.ledger.database import open_database
 from dicom_node.worker.case_run import STARTS_PER_STEP, CaseRun, CaseStep
 from tests.ledger.test_cases import CASE, LATER
 
@@ -25,8 +24,8 @@ class DirectEngine:
 
 
 @pytest.fixture
-def cases(tmp_path: Path) -> Cases:
-    cases = Cases(open_database(f"sqlite:///{tmp_path}/node.sqlite"))
+def cases(ledger: sa.Engine) -> Cases:
+    cases = Cases(ledger)
     cases.open(CASE)
     return cases
 
@@ -107,3 +106,24 @@ def test_another_case_is_untouched(cases: Cases) -> None:
     cases.open(other)
     run_once(cases, failing(SeriesRefused("gap", kind="gap")))
     assert cases.get(other.case_id) == other
+
+
+def test_a_frozen_worker_that_wakes_up_changes_nothing(cases: Cases) -> None:
+    def freeze(case: Case) -> dict[str, Any]:
+        cases.next_attempt(case.case_id, 1500.0, "its worker fell silent", attempt=case.attempt)
+        cases.advance(case.case_id, "segmenting", 1600.0, attempt=case.attempt + 1)
+        return {"slices": 3}
+
+    assert not run_once(cases, freeze, failing(AssertionError("must not run")))
+    case = cases.get(CASE.case_id)
+    assert (case.state, case.attempt, case.outputs, case.timings) == ("segmenting", 2, {}, {})
+
+
+def test_an_error_after_a_freeze_costs_the_new_attempt_nothing(cases: Cases) -> None:
+    def freeze(case: Case) -> dict[str, Any]:
+        cases.next_attempt(case.case_id, 1500.0, "its worker fell silent", attempt=case.attempt)
+        raise SegmentationFailed("the process died")
+
+    assert not run_once(cases, freeze)
+    case = cases.get(CASE.case_id)
+    assert (case.state, case.attempt, case.reason) == ("waiting", 2, "its worker fell silent")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused
 from dicom_node.ledger.cases import Cases
-from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
 from dicom_node.settings import Settings, parse_settings
 from dicom_node.worker.delivery_run import DeliveryRun, sender_destination
@@ -44,8 +44,7 @@ def settings_with(*names: str) -> Settings:
 class Bench:
     """A ledger with one case, and deliveries to run over it."""
 
-    def __init__(self, home: Path, settings: Settings) -> None:
-        database = open_database(f"sqlite:///{home}/node.sqlite")
+    def __init__(self, database: sa.Engine, settings: Settings) -> None:
         self.cases = Cases(database)
         self.deliveries = Deliveries(database)
         self.engine = RecordingEngine()
@@ -65,8 +64,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path, settings_with("pacs", "tps"))
+def bench(ledger: sa.Engine) -> Bench:
+    return Bench(ledger, settings_with("pacs", "tps"))
 
 
 def test_each_destination_gets_a_chain_of_its_own(bench: Bench, tmp_path: Path) -> None:
