@@ -74,6 +74,21 @@ class LimitsTable(_Table):
     """Attempts at a case before it is held."""
 
 
+class RetentionTable(_Table):
+    """``[retention]``: how long what is finished stays on the disk; 0 keeps it for ever.
+
+    Days count from the end of the last case of a series, and only once every case of it is done (all deliveries
+    confirmed), superseded by one that is, or discarded. Held cases keep everything.
+    """
+
+    spool_days: float = Field(default=30.0, ge=0, strict=False)
+    """Received images."""
+    results_days: float = Field(default=90.0, ge=0, strict=False)
+    """Results and labels in the folder of a case."""
+    record_days: float = Field(default=730.0, ge=0, strict=False)
+    """What the ledger knows of cases whose images and results are removed."""
+
+
 class ArchiveTable(_Table):
     """``[archive]``: the embedded archive, a destination of its own for installations without a PACS at hand."""
 
@@ -128,6 +143,7 @@ class Settings(_Table):
 
     node: NodeTable = NodeTable()
     limits: LimitsTable = LimitsTable()
+    retention: RetentionTable = RetentionTable()
     archive: ArchiveTable = ArchiveTable()
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)

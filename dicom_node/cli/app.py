@@ -263,10 +263,23 @@ def cases_retry(
 def cases_discard(
     context: typer.Context, case: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Give a case up; its images stay in the spool."""
+    """Give a case up; its images stay in the spool until [retention] removes them."""
     from dicom_node.cli.casework import run_discard
 
     run_discard(_settings(context, config), case, as_json=as_json)
+
+
+@app.command()
+def tidy(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what [retention] lets go: images, results and records of what is finished."""
+    from dicom_node.cli.keeping import run_tidy
+
+    run_tidy(_settings(context, config), dry_run=dry_run, as_json=as_json)
 
 
 @app.command()

@@ -98,6 +98,30 @@ deliveries = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 
+leaving_images = sa.Table(
+    "leaving_images",  # off the record already; their files are still to be removed
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)
+
+removed_from_cases = sa.Table(
+    "removed_from_cases",
+    metadata,
+    sa.Column("case_id", sa.String(64), primary_key=True),
+    sa.Column("what", sa.String(16), primary_key=True),  # images or results
+    sa.Column("removed_at", sa.Float, nullable=False),
+)
+
+resent_series = sa.Table(
+    "resent_series",  # when images that are on record were last sent again
+    metadata,
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 
 def open_database(url: str) -> sa.Engine:
     """Connect to the ledger; its tables are made where they are missing.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from dicom_node.errors import ImageGone
 from dicom_node.ledger import database as db
 from dicom_node.ledger.database import insert_or_nothing, reading
 
@@ -98,17 +100,45 @@ class Intake:
             ).one_or_none()
         return Instance(**row._mapping) if row else None
 
-    def record(self, instance: Instance) -> bool:
+    def record(self, instance: Instance, is_in_place: Callable[[], bool] = lambda: True) -> bool:
         """Put an instance on record and wake its series; once this returns it is durable.
+
+        Args:
+            instance: Its file has to be durable already.
+            is_in_place: Whether its file is where the record says. Asked while no retention can remove it: an earlier
+                file of the same name may have been leaving, and this one with it.
 
         Returns:
             False when this SOP Instance UID was on record already; nothing is changed then.
+
+        Raises:
+            ImageGone: The file is not in place; nothing is changed.
         """
         with self._engine.begin() as connection:
+            connection.execute(  # from here on nobody removes it
+                sa.delete(db.leaving_images).where(db.leaving_images.c.sop_instance_uid == instance.sop_instance_uid)
+            )
+            if not is_in_place():
+                raise ImageGone(f"{instance.path} was removed while it was recorded; write it again")
             insert = insert_or_nothing(connection, db.instances).values(**vars(instance))
             if connection.execute(insert).rowcount == 0:
                 return False
             self._wake_series(connection, instance)
+        return True
+
+    def note_resent(self, series_instance_uid: str, now: float) -> bool:
+        """Note that images of a series came again, so that it is kept; False when it has left the record meanwhile."""
+        known = sa.select(db.series.c.series_instance_uid).where(db.series.c.series_instance_uid == series_instance_uid)
+        with self._engine.begin() as connection:
+            if connection.execute(known.with_for_update()).first() is None:
+                return False
+            table = db.resent_series
+            if not connection.execute(
+                insert_or_nothing(connection, table).values(series_instance_uid=series_instance_uid, at=now)
+            ).rowcount:
+                connection.execute(
+                    sa.update(table).where(table.c.series_instance_uid == series_instance_uid).values(at=now)
+                )
         return True
 
     def spool_bytes(self) -> int:
@@ -167,8 +197,7 @@ class Intake:
             last_received_at=instance.received_at,
             last_association_id=instance.association_id,
         )
-        connection.execute(insert)
-        connection.execute(
+        count = (
             sa.update(db.series)
             .where(db.series.c.series_instance_uid == instance.series_instance_uid)
             .values(
@@ -177,3 +206,6 @@ class Intake:
                 last_association_id=instance.association_id,
             )
         )
+        connection.execute(insert)
+        while not connection.execute(count).rowcount:  # PostgreSQL: the series was leaving the record at this moment
+            connection.execute(insert)

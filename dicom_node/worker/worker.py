@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.engine import Engine
-from dicom_node.errors import DeliveryRefused, NodeError
+from dicom_node.errors import DeliveryRefused, InputRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
@@ -20,6 +20,7 @@ from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
 from dicom_node.segment.inference_process import InferenceProcess
 from dicom_node.settings import Settings
+from dicom_node.tidying import Tidying
 from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
@@ -33,6 +34,9 @@ LOOK_SECONDS = 0.5
 WATCH_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 30
+TIDY_SECONDS = 600.0
+TIDIED_AT_ONCE = 20
+"""Series and cases that one look removes at most; while there are more, the next look goes on."""
 
 
 class Worker:
@@ -64,6 +68,8 @@ class Worker:
             quiet_seconds=settings.node.quiet_seconds,
         )
         self._intake = Intake(database)
+        self._tidying = Tidying(database, settings)
+        self._tidied = float("-inf")
         self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
 
     def run(self, stop: threading.Event) -> None:
@@ -94,6 +100,10 @@ class Worker:
         if self._clock() - self._watched > WATCH_SECONDS:
             self._watched = self._clock()
             self._watch()
+        if self._clock() - self._tidied > TIDY_SECONDS:
+            self._tidied = self._clock()
+            if not self._tidying.run(self._clock(), TIDIED_AT_ONCE).is_nothing:
+                self._tidied = float("-inf")
 
     def _case(self, case_id: str, attempt: int) -> None:
         is_verified = self._engine.step("look for verified results", self._is_verified, case_id)
@@ -127,12 +137,18 @@ class Worker:
 
     def _work(self, case: Case) -> CaseWork:
         wanted = set(case.instances)
-        instances = self._intake.instances_of(case.series_instance_uid)
+        of_series = self._intake.instances_of(case.series_instance_uid)
+        instances = [item for item in of_series if item.sop_instance_uid in wanted]
+        if len(instances) < len(wanted):  # never segmented without them
+            raise InputRefused(
+                f"{len(wanted) - len(instances)} of {len(wanted)} images are not on record any more: [retention] "
+                "removed them; send the series again"
+            )
         return CaseWork(
             case_id=case.case_id,
             card_name=str(case.card),
             created_at=case.created_at,
-            instances=tuple(self._spool.root / item.path for item in instances if item.sop_instance_uid in wanted),
+            instances=tuple(self._spool.root / item.path for item in instances),
             files=CaseFiles(self._settings.node.home / "cases" / case.case_id),
             inference=self._inference,
             timeout_seconds=self._settings.limits.segmentation_seconds,

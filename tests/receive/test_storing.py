@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,9 +193,9 @@ def test_the_record_is_made_only_after_file_and_name_are_synced(
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         sync(descriptor)
 
-    def noted_record(instance: Instance) -> bool:
+    def noted_record(instance: Instance, is_in_place: Callable[[], bool]) -> bool:
         steps.append("record")
-        return record(instance)
+        return record(instance, is_in_place)
 
     monkeypatch.setattr("dicom_node.durable_file.os.fsync", noted_sync)
     monkeypatch.setattr(desk.intake, "record", noted_record)
