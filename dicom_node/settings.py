@@ -89,6 +89,13 @@ class RetentionTable(_Table):
     """What the ledger knows of cases whose images and results are removed."""
 
 
+class MonitoringTable(_Table):
+    """``[monitoring]``: metrics, health and readiness over HTTP, for whoever can reach it; off until a port is set."""
+
+    bind: str = "127.0.0.1"
+    port: Port | None = None
+
+
 class ArchiveTable(_Table):
     """``[archive]``: the embedded archive, a destination of its own for installations without a PACS at hand."""
 
@@ -145,6 +152,7 @@ class Settings(_Table):
     limits: LimitsTable = LimitsTable()
     retention: RetentionTable = RetentionTable()
     archive: ArchiveTable = ArchiveTable()
+    monitoring: MonitoringTable = MonitoringTable()
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import UsageError
 from dicom_node.ledger import database as db
+from dicom_node.ledger.counters import STEP_SECONDS, STEPS, Counters
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 CaseState = Literal[
@@ -149,6 +150,7 @@ class Cases:
     def note_seconds(self, case_id: str, step: str, seconds: float) -> None:
         """Record how long a step took."""
         self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)})
+        Counters(self._engine).add({(STEP_SECONDS, step): seconds, (STEPS, step): 1})
 
     def note_outputs(self, case_id: str, outputs: Mapping[str, Any]) -> None:
         """Record what a step produced."""

@@ -122,6 +122,28 @@ resent_series = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
+counters = sa.Table(
+    "counters",  # what only grows, for metrics
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("label", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+)
+
+process_heartbeats = sa.Table(
+    "process_heartbeats",
+    metadata,
+    sa.Column("role", sa.String(16), primary_key=True),
+    sa.Column("host", sa.String(64), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+restorations = sa.Table(
+    "restorations",  # when the ledger was brought back from a backup
+    metadata,
+    sa.Column("at", sa.Float, primary_key=True),
+)
+
 
 def open_database(url: str) -> sa.Engine:
     """Connect to the ledger; its tables are made where they are missing.

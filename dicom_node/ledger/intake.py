@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from dicom_node.errors import ImageGone
 from dicom_node.ledger import database as db
+from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 
@@ -140,6 +141,12 @@ class Intake:
                     sa.update(table).where(table.c.series_instance_uid == series_instance_uid).values(at=now)
                 )
         return True
+
+    def report(self, counts: Mapping[tuple[str, str], float], now: float) -> None:
+        """Put on record what the listener counted, and that it lives."""
+        vital = Counters(self._engine)
+        vital.add(counts)
+        vital.beat("listener", now)
 
     def spool_bytes(self) -> int:
         """Bytes on record in the spool."""

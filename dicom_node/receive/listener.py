@@ -36,6 +36,7 @@ from dicom_node.receive.admission import (
     admit,
 )
 from dicom_node.receive.associations import OpenAssociations
+from dicom_node.receive.counting import ReceptionCounts
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.settings import Settings
@@ -106,6 +107,7 @@ class Listener:
         self._stopping = threading.Event()
         self._stored = threading.Condition()
         self._storing = 0
+        self._counts = ReceptionCounts(settings)
         self._associations: OpenAssociations
         self._reception: Reception
 
@@ -167,6 +169,7 @@ class Listener:
         for association in self._server.active_associations:
             association.abort()
         self._associations.settle()
+        self._counts.report(self._intake, self._now(), at_once=True)
         self._server = None
         self._leave_home()
         log.info("stopped listening")
@@ -212,6 +215,7 @@ class Listener:
             called_ae=request.called_ae_title,
             address=address,
         )
+        self._counts.count_rejection(rejection.reason)
         event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, rejection.reason)
         event.assoc.kill()
 
@@ -235,7 +239,10 @@ class Listener:
                 return _response(Answer(OUT_OF_RESOURCES, "the node is stopping; send again later"))
             self._storing += 1
         try:
-            return _response(self._reception.store(_arrival(event), lambda: self._associations.on_record(event.assoc)))
+            arrival = _arrival(event)
+            answer = self._reception.store(arrival, lambda: self._associations.on_record(event.assoc))
+            self._counts.count_answer(answer.status, event.assoc.requestor.ae_title, len(arrival.encoded))
+            return _response(answer)
         except Exception:
             # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
             log.exception("instance not stored", reason="internal error")
@@ -248,6 +255,7 @@ class Listener:
     def _settle(self) -> None:
         while not self._stopping.wait(_SETTLE_SECONDS):
             self._associations.settle()
+            self._counts.report(self._intake, self._now())
 
     def _take_home(self, home: Path) -> str:
         """Lock the home for this listener alone; returns the name under which the ledger knows it.

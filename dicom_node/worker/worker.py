@@ -11,9 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused, InputRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
+from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import open_database
-from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
+from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery, State
 from dicom_node.ledger.intake import Intake
+from dicom_node.ledger.restorations import Restorations
 from dicom_node.logs import get_logger
 from dicom_node.profiles import Profile, profile_named, require_profiles
 from dicom_node.receive.spool import Spool
@@ -34,6 +36,7 @@ LOOK_SECONDS = 0.5
 WATCH_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 30
+BEAT_SECONDS = 10.0
 TIDY_SECONDS = 600.0
 TIDIED_AT_ONCE = 20
 """Series and cases that one look removes at most; while there are more, the next look goes on."""
@@ -68,8 +71,10 @@ class Worker:
             quiet_seconds=settings.node.quiet_seconds,
         )
         self._intake = Intake(database)
+        self._restorations = Restorations(database)
         self._tidying = Tidying(database, settings)
-        self._tidied = float("-inf")
+        self._tidied = self._beaten = float("-inf")
+        self._counters = Counters(database)
         self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
 
     def run(self, stop: threading.Event) -> None:
@@ -95,6 +100,9 @@ class Worker:
         self._engine.stop(patience_seconds=STOP_SECONDS)
 
     def _look(self) -> None:
+        if self._clock() - self._beaten > BEAT_SECONDS:
+            self._counters.beat("worker", self._clock())
+            self._beaten = self._clock()
         self._collector.open_cases(self._clock())
         self._enqueue_waiting()
         if self._clock() - self._watched > WATCH_SECONDS:
@@ -171,11 +179,13 @@ class Worker:
         """What goes where, by the profiles of now; what no object could be made of goes on record as refused."""
         case = self._cases.get(case_id)
         refused: dict[str, str] = case.outputs.get("refused", {})
+        # what was sent after the backup that the ledger came from is asked for first, not sent twice
+        state: State = "failed" if case.last_image_at <= self._restorations.last() else "waiting"
         planned = []
         for destination, profile in self._profiles(case).items():
             results = [item for item in case.outputs["results"] if item.get("profile") == profile.identity]
             planned += [
-                Delivery(case_id, destination, item["sop_instance_uid"], item["sop_class_uid"], item["path"])
+                Delivery(case_id, destination, item["sop_instance_uid"], item["sop_class_uid"], item["path"], state)
                 for item in results
             ]
             if not results and profile.identity in refused:
