@@ -13,6 +13,7 @@
     │   └── DeliveryRefused   a destination will never take it (not retryable)
     ├── ResultOutdated        results have to be made anew (retryable)            exit 1
     ├── SegmentationFailed    the network or its process failed (retryable)       exit 1
+    ├── ImageGone             the file of an image was removed (retryable)        exit 1
     ├── StorageFull           no room to write (retryable)                        exit 1
     ├── LedgerUnreachable     the database server does not answer (retryable)     exit 1
     └── TakenOver             another worker goes on with this work               exit 1
@@ -105,6 +106,12 @@ class ResultOutdated(NodeError):
 
 class SegmentationFailed(NodeError):
     """The network or the process it runs in failed."""
+
+    retryable = True
+
+
+class ImageGone(NodeError):
+    """The file of an image that is being recorded was removed by retention at that moment: write it again."""
 
     retryable = True
 

@@ -6,16 +6,19 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dicom_node.errors import SettingsError, UsageError
 
 _PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
+_LISTENING = "0A"
 
 
 def die_with_parent(parent: int) -> None:
@@ -68,6 +71,26 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def notify(message: str) -> None:
+    """Tell the service manager that started us, if any: ``READY=1``, ``WATCHDOG=1``, ``STOPPING=1`` (sd_notify(3))."""
+    address = os.environ.get(NOTIFY_VARIABLE)
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager, suppress(OSError):
+        # who does not listen any more misses nothing that we could repair
+        manager.sendto(message.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+
+
+def is_bound(port: int) -> bool:
+    """Whether somebody on this machine listens on a TCP port; nothing connects to it (``proc(5)``)."""
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            fields = line.split()
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                return True
+    return False
 
 
 def _try_lock(descriptor: int) -> bool:

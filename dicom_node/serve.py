@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
+from dicom_node.process import is_bound, notify
 from dicom_node.settings import Settings
 
 _log = get_logger("serve")
@@ -33,8 +34,10 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
         SettingsError: A process keeps refusing its settings, its port or its home.
     """
     roles = ["listen", "work", *(["archive"] if settings.archive.enabled else [])]
+    roles += ["monitor"] if settings.monitoring.port else []
     children = {role: _start(role, config) for role in roles}
     refusals = dict.fromkeys(roles, 0)
+    is_ready = False
     try:
         while not stop.wait(RESTART_SECONDS / 4):
             for role in roles:
@@ -47,7 +50,12 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
                 _log.error("process ended and is restarted", role=role, exit_code=code)
                 stop.wait(RESTART_SECONDS)
                 children[role] = _start(role, config)
+            if not is_ready and is_bound(settings.node.port):
+                is_ready = True
+                notify("READY=1")
+            notify("WATCHDOG=1")
     finally:
+        notify("STOPPING=1")
         _stop_all(list(children.values()))
 
 

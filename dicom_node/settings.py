@@ -142,6 +142,28 @@ class TlsTable(CredentialsTable):
     """Whether those who call have to show a certificate of one of the authorities."""
 
 
+class RetentionTable(_Table):
+    """``[retention]``: how long what is finished stays on the disk; 0 keeps it for ever.
+
+    Days count from the end of the last case of a series, and only once every case of it is done (all deliveries
+    confirmed), superseded by one that is, or discarded. Held cases keep everything.
+    """
+
+    spool_days: float = Field(default=30.0, ge=0, strict=False)
+    """Received images."""
+    results_days: float = Field(default=90.0, ge=0, strict=False)
+    """Results and labels in the folder of a case."""
+    record_days: float = Field(default=730.0, ge=0, strict=False)
+    """What the ledger knows of cases whose images and results are removed."""
+
+
+class MonitoringTable(_Table):
+    """``[monitoring]``: metrics, health and readiness over HTTP, for whoever can reach it; off until a port is set."""
+
+    bind: str = "127.0.0.1"
+    port: Port | None = None
+
+
 class ArchiveTable(_Table):
     """``[archive]``: the embedded archive, a destination of its own for installations without a PACS at hand."""
 
@@ -220,8 +242,10 @@ class Settings(_Table):
 
     node: NodeTable = NodeTable()
     limits: LimitsTable = LimitsTable()
+    retention: RetentionTable = RetentionTable()
     archive: ArchiveTable = ArchiveTable()
     tls: TlsTable | None = None
+    monitoring: MonitoringTable = MonitoringTable()
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)

@@ -105,6 +105,14 @@ def archive(context: typer.Context, config: ConfigOption = None, supervisor: Sup
 
 
 @app.command()
+def monitor(context: typer.Context, config: ConfigOption = None, supervisor: SupervisorOption = None) -> None:
+    """Serve metrics, health and readiness alone."""
+    from dicom_node.cli.serving import run_monitor
+
+    run_monitor(_settings(context, config), supervisor=supervisor)
+
+
+@app.command()
 def segment(
     context: typer.Context,
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="DICOM files or folders.")],
@@ -263,10 +271,55 @@ def cases_retry(
 def cases_discard(
     context: typer.Context, case: CaseArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Give a case up; its images stay in the spool."""
+    """Give a case up; its images stay in the spool until [retention] removes them."""
     from dicom_node.cli.casework import run_discard
 
     run_discard(_settings(context, config), case, as_json=as_json)
+
+
+@app.command()
+def tidy(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what [retention] lets go: images, results and records of what is finished."""
+    from dicom_node.cli.keeping import run_tidy
+
+    run_tidy(_settings(context, config), dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to make.")],
+    images: Annotated[
+        bool, typer.Option("--images", help="Copy the received images too, not the record alone.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the record of a node, running or not, to a folder."""
+    from dicom_node.cli.keeping import run_backup
+
+    run_backup(_settings(context, config), target, images=images, as_json=as_json)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SOURCE]", help="Folder of a backup; none after pg_restore has brought the database."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the record of a stopped node back, and make it agree with the images that are there."""
+    from dicom_node.cli.keeping import run_restore
+
+    run_restore(_settings(context, config), source, as_json=as_json)
 
 
 @app.command()

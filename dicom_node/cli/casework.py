@@ -36,15 +36,19 @@ def run_list(settings: Settings, *, states: list[str], as_json: bool) -> None:
 def run_show(settings: Settings, case_id: str, *, as_json: bool) -> None:
     """Print one case with its timings, results and deliveries."""
     database = open_existing_database(settings.database_url)
-    case = Cases(database).get(case_id)
+    cases = Cases(database)
+    case = cases.get(case_id)
+    removed = {what: local_time(at) for what, at in cases.removed(case.case_id).items()}
     deliveries = [vars(item) for item in Deliveries(database).of_case(case.case_id)]
-    document = {**vars(case), "seconds": timings_of(case), "deliveries": deliveries}
+    document = {**vars(case), "seconds": timings_of(case), "deliveries": deliveries, "removed": removed}
     if as_json:
         print_json(document)
         return
     facts = ("case_id", "state", "reason", "attempt", "series_instance_uid", "calling_ae", "rule", "card", "priority")
     print_table("case", ("", ""), [(name, document[name]) for name in facts])
     print_table("seconds", ("step", "seconds"), list(timings_of(case).items()))
+    if removed:
+        print_table("removed by retention", ("what", "when"), list(removed.items()))
     print_table("outputs", ("", ""), [(name, value) for name, value in case.outputs.items() if name != "results"])
     results = case.outputs.get("results", [])
     print_table("results", ("kind", "file", "SHA-256"), [(r["kind"], r["path"], r["sha256"][:16]) for r in results])

@@ -75,6 +75,21 @@ def run_archive(settings: Settings, *, supervisor: int | None) -> None:
         archive.stop()
 
 
+def run_monitor(settings: Settings, *, supervisor: int | None) -> None:
+    """Serve metrics, health and readiness until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: ``[monitoring] port`` is not set, or cannot be bound.
+    """
+    from dicom_node.monitoring.server import Monitor  # noqa: PLC0415
+
+    with _process(settings, None, supervisor=supervisor) as stop:
+        monitor = Monitor(settings)
+        monitor.start()
+        stop.wait()
+        monitor.stop()
+
+
 @contextmanager
 def _process(settings: Settings, role: str | None, *, supervisor: int | None) -> Iterator[Event]:
     os.umask(PRIVATE_UMASK)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import TakenOver, UsageError
 from dicom_node.ledger import database as db
+from dicom_node.ledger.counters import STEP_SECONDS, STEPS, Counters
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 CaseState = Literal[
@@ -83,6 +84,7 @@ class Cases:
         Returns:
             False when this very case was on record already (its instances count as cased all the same), or when the
             case is not the one to open: an image came meanwhile, or another worker opened a case of the same images.
+            A case whose images were removed, and have all come again, begins anew: True.
         """
         with self._engine.begin() as connection:
             if self._is_stale(connection, case):
@@ -96,6 +98,7 @@ class Cases:
                 )
                 .values(cased_instances=len(case.instances))
             )
+            is_new = is_new or self._restart_emptied(connection, case)
             if is_new:
                 self._supersede_older(connection, case)
         return is_new
@@ -164,6 +167,7 @@ class Cases:
     def note_seconds(self, case_id: str, step: str, seconds: float, *, attempt: int | None = None) -> None:
         """Record how long a step took."""
         self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)}, attempt)
+        Counters(self._engine).add({(STEP_SECONDS, step): seconds, (STEPS, step): 1})
 
     def note_outputs(self, case_id: str, outputs: Mapping[str, Any], *, attempt: int | None = None) -> None:
         """Record what a step produced."""
@@ -180,9 +184,12 @@ class Cases:
             destinations: Where its results go from now on; as before where None.
 
         Raises:
-            UsageError: The case is still running or has ended well, or a later case of its series took over.
+            UsageError: The case is still running or has ended well, a later case of its series took over, or its images
+                were removed by retention.
         """
         case = self.get(case_id)
+        if self._has_lost_images(case):
+            raise UsageError(f"case {case.case_id[:12]}: its images were removed by [retention]; send them again")
         if case.card is None:
             return self._route_again(case)
         changed = {} if destinations is None else {"destinations": list(destinations)}
@@ -201,7 +208,7 @@ class Cases:
         return self._change(case_id, _UNFINISHED, attempt_now=said_of, **self._restarted(case, now, reason))
 
     def discard(self, case_id: str, now: float) -> Case:
-        """Give a case up; its images and results stay on disk.
+        """Give a case up; its images and results stay on disk until retention removes them.
 
         Raises:
             UsageError: The case is done or superseded already.
@@ -220,6 +227,37 @@ class Cases:
     def forgive_starts(self, case_id: str) -> None:
         """Forget how often steps began: they were interrupted by an orderly stop, not by a fault of the case."""
         self._merge(case_id, "timings", lambda timings: dict.fromkeys(filter(_is_start, timings), 0))
+
+    def removed(self, case_id: str) -> dict[str, float]:
+        """When retention removed what of a case: ``images``, ``results``, in seconds since the epoch."""
+        table = db.removed_from_cases
+        with reading(self._engine) as connection:
+            rows = connection.execute(sa.select(table.c.what, table.c.removed_at).where(table.c.case_id == case_id))
+            return {row.what: row.removed_at for row in rows}
+
+    def _has_lost_images(self, case: Case) -> bool:
+        return "images" in self.removed(case.case_id)
+
+    @staticmethod
+    def _restart_emptied(connection: sa.Connection, case: Case) -> bool:
+        """Have a case whose images were removed run again, now that they are back; whether it was such a case.
+
+        Its results keep their UIDs, and each destination is asked first what it still has.
+        """
+        images = db.removed_from_cases.c.case_id == case.case_id, db.removed_from_cases.c.what == "images"
+        if not connection.execute(sa.delete(db.removed_from_cases).where(*images)).rowcount:
+            return False
+        reason = "its images were sent again after they had been removed"
+        again = {name: getattr(case, name) for name in ("destinations", "rule", "priority", "calling_ae", "address")}
+        again |= {"state": "waiting", "reason": reason, "timings": {}, "finished_at": None}
+        again |= {"last_image_at": case.last_image_at, "updated_at": case.created_at, "attempt": db.cases.c.attempt + 1}
+        connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case.case_id).values(again))
+        connection.execute(
+            sa.update(db.deliveries)
+            .where(db.deliveries.c.case_id == case.case_id, db.deliveries.c.state != "spared")
+            .values(state="failed", attempts=0, message=None, updated_at=case.created_at)
+        )
+        return True
 
     @staticmethod
     def _is_stale(connection: sa.Connection, case: Case) -> bool:

@@ -106,6 +106,52 @@ deliveries = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 
+leaving_images = sa.Table(
+    "leaving_images",  # off the record already; their files are still to be removed
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)
+
+removed_from_cases = sa.Table(
+    "removed_from_cases",
+    metadata,
+    sa.Column("case_id", sa.String(64), primary_key=True),
+    sa.Column("what", sa.String(16), primary_key=True),  # images or results
+    sa.Column("removed_at", sa.Float, nullable=False),
+)
+
+resent_series = sa.Table(
+    "resent_series",  # when images that are on record were last sent again
+    metadata,
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+counters = sa.Table(
+    "counters",  # what only grows, for metrics
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("label", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+)
+
+process_heartbeats = sa.Table(
+    "process_heartbeats",
+    metadata,
+    sa.Column("role", sa.String(16), primary_key=True),
+    sa.Column("host", sa.String(64), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+restorations = sa.Table(
+    "restorations",  # when the ledger was brought back from a backup
+    metadata,
+    sa.Column("at", sa.Float, primary_key=True),
+)
+
 
 workers = sa.Table(
     "workers",

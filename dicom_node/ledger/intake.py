@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from dicom_node.errors import ImageGone
 from dicom_node.ledger import database as db
+from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 
@@ -110,25 +112,70 @@ class Intake:
             row = connection.execute(_ONE_INSTANCE, {"uid": sop_instance_uid}).one_or_none()
         return Instance(**row._mapping) if row else None
 
-    def record(self, instance: Instance) -> bool:
+    def record(self, instance: Instance, is_in_place: Callable[[Instance], bool] = lambda _: True) -> bool:
         """Put an instance on record and wake its series; once this returns it is durable.
+
+        Args:
+            instance: Its file has to be durable already.
+            is_in_place: As for :meth:`record_all`.
 
         Returns:
             False when this SOP Instance UID was on record already; nothing is changed then.
-        """
-        return self.record_all([instance])[0]
 
-    def record_all(self, instances: Sequence[Instance]) -> list[bool]:
-        """Put instances on record as :meth:`record` does, in one transaction: all of them, or none when it fails."""
-        recorded = []
+        Raises:
+            ImageGone: The file is not in place; nothing is changed.
+        """
+        is_new = self.record_all([instance], is_in_place)[0]
+        if is_new is None:
+            raise ImageGone(f"{instance.path} was removed while it was recorded; write it again")
+        return is_new
+
+    def record_all(
+        self, instances: Sequence[Instance], is_in_place: Callable[[Instance], bool] = lambda _: True
+    ) -> list[bool | None]:
+        """Put instances on record as :meth:`record` does, in one transaction: all of them, or none when it fails.
+
+        Args:
+            instances: Their files have to be durable already.
+            is_in_place: Whether a file is where the record says. Asked while no retention can remove it: an earlier
+                file of the same name may have been leaving, and this one with it.
+
+        Returns:
+            Whether each is new; None where its file is not in place, and nothing was recorded of it.
+        """
         with self._engine.begin() as connection:
-            for instance in instances:
-                insert = insert_or_nothing(connection, db.instances)
-                is_new = connection.execute(insert, vars(instance)).rowcount != 0
-                if is_new:
-                    self._wake_series(connection, instance)
-                recorded.append(is_new)
-        return recorded
+            uids = [instance.sop_instance_uid for instance in instances]
+            # from here on nobody removes them
+            connection.execute(sa.delete(db.leaving_images).where(db.leaving_images.c.sop_instance_uid.in_(uids)))
+            return [self._record_one(connection, each) if is_in_place(each) else None for each in instances]
+
+    def _record_one(self, connection: sa.Connection, instance: Instance) -> bool:
+        insert = insert_or_nothing(connection, db.instances)
+        is_new = connection.execute(insert, vars(instance)).rowcount != 0
+        if is_new:
+            self._wake_series(connection, instance)
+        return is_new
+
+    def note_resent(self, series_instance_uid: str, now: float) -> bool:
+        """Note that images of a series came again, so that it is kept; False when it has left the record meanwhile."""
+        known = sa.select(db.series.c.series_instance_uid).where(db.series.c.series_instance_uid == series_instance_uid)
+        with self._engine.begin() as connection:
+            if connection.execute(known.with_for_update()).first() is None:
+                return False
+            table = db.resent_series
+            if not connection.execute(
+                insert_or_nothing(connection, table).values(series_instance_uid=series_instance_uid, at=now)
+            ).rowcount:
+                connection.execute(
+                    sa.update(table).where(table.c.series_instance_uid == series_instance_uid).values(at=now)
+                )
+        return True
+
+    def report(self, counts: Mapping[tuple[str, str], float], now: float) -> None:
+        """Put on record what the listener counted, and that it lives."""
+        vital = Counters(self._engine)
+        vital.add(counts)
+        vital.beat("listener", now)
 
     def spool_bytes(self) -> int:
         """Bytes on record in the spool."""
@@ -202,10 +249,12 @@ class Intake:
             "last_received_at": instance.received_at,
             "last_association_id": instance.association_id,
         }
-        connection.execute(insert_or_nothing(connection, db.series), first)
         latest = {
             "uid": instance.series_instance_uid,
             "received_at": instance.received_at,
             "by": instance.association_id,
         }
-        connection.execute(_ONE_MORE_INSTANCE, latest)
+        insert = insert_or_nothing(connection, db.series)
+        connection.execute(insert, first)
+        while not connection.execute(_ONE_MORE_INSTANCE, latest).rowcount:
+            connection.execute(insert, first)  # PostgreSQL: the series was leaving the record at this moment

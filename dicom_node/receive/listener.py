@@ -34,6 +34,7 @@ from dicom_node.receive.admission import (
 )
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.connection import MAXIMUM_PDU, guard_connection, guarded
+from dicom_node.receive.counting import ReceptionCounts
 from dicom_node.receive.messages import receiving_memory
 from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
 from dicom_node.receive.occupancy import Occupancy
@@ -107,6 +108,7 @@ class Listener:
         self._stopping = threading.Event()
         self._stored = threading.Condition()
         self._storing = 0
+        self._counts = ReceptionCounts(settings)
         self._associations: OpenAssociations
         self._reception: Reception
 
@@ -175,6 +177,7 @@ class Listener:
         for association in self._active_associations():
             association.abort()
         self._associations.settle()
+        self._counts.report(self._intake, self._now(), at_once=True)
         self._servers = []
         self._leave_home()
         log.info("stopped listening")
@@ -247,6 +250,7 @@ class Listener:
         if not isinstance(decision, Rejection):
             return
         log.warning("association rejected", reason=decision.message, **(vars(caller) if caller else {}))
+        self._counts.count_rejection(decision.reason)
         event.assoc.acse.send_reject(decision.result, decision.source, decision.reason)
         event.assoc.kill()
 
@@ -283,13 +287,14 @@ class Listener:
             self._storing += 1
         try:
             with guarded(event.assoc).storing():
-                return _response(
-                    self._reception.store(
-                        _arrival(event),
-                        lambda: self._associations.on_record(event.assoc),
-                        self._occupancy.peer_of(event.assoc),
-                    )
+                arrival = _arrival(event)
+                answer = self._reception.store(
+                    arrival,
+                    lambda: self._associations.on_record(event.assoc),
+                    self._occupancy.peer_of(event.assoc),
                 )
+            self._counts.count_answer(answer.status, event.assoc.requestor.ae_title, len(arrival.encoded))
+            return _response(answer)
         except Exception:
             # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
             log.exception("instance not stored", reason="internal error")
@@ -302,6 +307,7 @@ class Listener:
     def _settle(self) -> None:
         while not self._stopping.wait(_SETTLE_SECONDS):
             self._associations.settle()
+            self._counts.report(self._intake, self._now())
 
     def _take_home(self, home: Path) -> str:
         """Lock the home for this listener alone; returns the name under which the ledger knows it.

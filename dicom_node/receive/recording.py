@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
+from dicom_node.errors import ImageGone
 from dicom_node.ledger.intake import Instance, Intake
 
 
@@ -17,11 +19,12 @@ from dicom_node.ledger.intake import Instance, Intake
 class _Waiting:
     instance: Instance
     is_new: bool | None = None
+    is_gone: bool = False
     error: Exception | None = None
 
     @property
     def ended(self) -> bool:
-        return self.is_new is not None or self.error is not None
+        return self.is_new is not None or self.is_gone or self.error is not None
 
 
 class Recorder:
@@ -45,6 +48,7 @@ class Recorder:
 
         Raises:
             SQLAlchemyError: The ledger cannot be written; this instance is not on record.
+            ImageGone: Its file is not in place: it was removed meanwhile; nothing is on record.
         """
         waiting = _Waiting(instance)
         with self._queue_lock:
@@ -56,14 +60,20 @@ class Recorder:
                 self._commit(batch)
         if waiting.error is not None:
             raise waiting.error
+        if waiting.is_gone:
+            raise ImageGone(f"{instance.path} was removed while it was recorded; write it again")
         return bool(waiting.is_new)
 
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
-            recorded = self._intake.record_all([waiting.instance for waiting in batch])
+            recorded = self._intake.record_all([waiting.instance for waiting in batch], _is_in_place)
         except Exception as error:  # noqa: BLE001 - each of those who wait has to be told
             for waiting in batch:
                 waiting.error = error
             return
         for waiting, is_new in zip(batch, recorded, strict=True):
-            waiting.is_new = is_new
+            waiting.is_new, waiting.is_gone = is_new, is_new is None
+
+
+def _is_in_place(instance: Instance) -> bool:
+    return Path(instance.path).is_file()

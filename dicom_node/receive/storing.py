@@ -16,7 +16,7 @@ from zlib import crc32
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node.errors import InputRefused, StorageFull
+from dicom_node.errors import ImageGone, InputRefused, StorageFull
 from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.logs import get_logger
 from dicom_node.receive.identity import Identity, read_identity
@@ -38,6 +38,10 @@ NOT_AUTHORISED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+
+RESENT_SECONDS = 60.0
+"""That images of a series come again is noted this often at most; retention waits much longer than this."""
+_RESENT_SERIES = 1000
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Reception:
         self._room = Room(intake, limits, now, free_bytes or (lambda: shutil.disk_usage(spool.root).free))
         # Two associations may send one UID at the same time: the file must be the one that is on record.
         self._uid_locks = tuple(threading.Lock() for _ in range(64))
+        self._resent: dict[str, float] = {}
 
     def store(self, arrival: Arrival, association: Callable[[], Association], peer: PeerTable | None = None) -> Answer:
         """Take one instance in.
@@ -151,27 +156,46 @@ class Reception:
         file = spool_file(identity, arrival.transfer_syntax_uid, sender.calling_ae, arrival.encoded)
         with self._uid_locks[crc32(identity.sop_instance_uid.encode()) % len(self._uid_locks)]:
             known = self._intake.find(identity.sop_instance_uid)
-            if known is not None:
+            if known is not None and self._is_kept(known):
                 return self._again(known, identity, file)
             lack = self._room.claim(file.size, identity.series_instance_uid, peer)
             if lack is not None:
                 raise _Refusal(OUT_OF_RESOURCES, lack)
-            path = self._spool.write(identity, file)
-            self._recorder.record(
-                Instance(
-                    sop_instance_uid=identity.sop_instance_uid,
-                    sop_class_uid=identity.sop_class_uid,
-                    study_instance_uid=identity.study_instance_uid,
-                    series_instance_uid=identity.series_instance_uid,
-                    transfer_syntax_uid=arrival.transfer_syntax_uid,
-                    path=str(path),
-                    sha256=file.sha256,
-                    size=file.size,
-                    received_at=self._now(),
-                    association_id=sender.association_id,
-                )
+            instance = Instance(
+                sop_instance_uid=identity.sop_instance_uid,
+                sop_class_uid=identity.sop_class_uid,
+                study_instance_uid=identity.study_instance_uid,
+                series_instance_uid=identity.series_instance_uid,
+                transfer_syntax_uid=arrival.transfer_syntax_uid,
+                path=str(self._spool.path_of(identity)),
+                sha256=file.sha256,
+                size=file.size,
+                received_at=self._now(),
+                association_id=sender.association_id,
             )
+            self._keep(instance, identity, file)
         return Answer(SUCCESS)
+
+    def _keep(self, instance: Instance, identity: Identity, file: SpoolFile) -> None:
+        """Write and record; once more where retention was just removing an earlier file of the same name."""
+        self._spool.write(identity, file)
+        try:
+            self._recorder.record(instance)
+        except ImageGone:
+            self._spool.write(identity, file)
+            self._recorder.record(instance)
+
+    def _is_kept(self, known: Instance) -> bool:
+        """Have retention keep the series of an image that came again; False where it was quicker."""
+        series, now = known.series_instance_uid, self._now()
+        if now - self._resent.get(series, -RESENT_SECONDS) < RESENT_SECONDS:
+            return True  # noted a moment ago, and retention takes nothing that was
+        if not self._intake.note_resent(series, now):
+            return False
+        if len(self._resent) >= _RESENT_SERIES:
+            self._resent.clear()
+        self._resent[series] = now
+        return True
 
     def _again(self, known: Instance, identity: Identity, file: SpoolFile) -> Answer:
         """Answer for an instance that is on record: the first one is kept, whatever comes."""

@@ -12,18 +12,21 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.engine import Engine
-from dicom_node.errors import DeliveryRefused, NodeError
+from dicom_node.errors import DeliveryRefused, InputRefused, NodeError
 from dicom_node.ledger.cases import Case, Cases
+from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import open_database
-from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
+from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery, State
 from dicom_node.ledger.home import require_same_home
 from dicom_node.ledger.intake import Intake
+from dicom_node.ledger.restorations import Restorations
 from dicom_node.logs import get_logger
 from dicom_node.profiles import Profile, profile_named, require_profiles
 from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
 from dicom_node.segment.inference_process import InferenceProcess
 from dicom_node.settings import Settings
+from dicom_node.tidying import Tidying
 from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
@@ -39,6 +42,10 @@ LOOK_SECONDS = 0.5
 WATCH_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 30
+BEAT_SECONDS = 10.0
+TIDY_SECONDS = 600.0
+TIDIED_AT_ONCE = 20
+"""Series and cases that one look removes at most; while there are more, the next look goes on."""
 
 
 class Worker:
@@ -72,6 +79,10 @@ class Worker:
             quiet_seconds=settings.node.quiet_seconds,
         )
         self._intake = Intake(database)
+        self._restorations = Restorations(database)
+        self._tidying = Tidying(database, settings)
+        self._tidied = self._beaten = float("-inf")
+        self._counters = Counters(database)
         self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
         self._tenure = Tenure(database, self._engine.executor_id, _end_at_once) if settings.is_shared else None
         self._takeover = Takeover(
@@ -109,6 +120,9 @@ class Worker:
             self._tenure.end(leave=self._engine.is_idle)
 
     def _look(self) -> None:
+        if self._clock() - self._beaten > BEAT_SECONDS:
+            self._counters.beat("worker", self._clock())
+            self._beaten = self._clock()
         self._collector.open_cases(self._clock())
         self._enqueue_waiting()
         if self._tenure is not None and self._tenure.heard_for() > SILENT_SECONDS:
@@ -116,6 +130,10 @@ class Worker:
         if self._clock() - self._watched > WATCH_SECONDS:
             self._watched = self._clock()
             self._watch()
+        if self._clock() - self._tidied > TIDY_SECONDS:
+            self._tidied = self._clock()
+            if not self._tidying.run(self._clock(), TIDIED_AT_ONCE).is_nothing:
+                self._tidied = float("-inf")
 
     def _case(self, case_id: str, attempt: int) -> None:
         is_verified = self._engine.step("look for verified results", self._is_verified, case_id)
@@ -151,12 +169,18 @@ class Worker:
 
     def _work(self, case: Case) -> CaseWork:
         wanted = set(case.instances)
-        instances = self._intake.instances_of(case.series_instance_uid)
+        of_series = self._intake.instances_of(case.series_instance_uid)
+        instances = [item for item in of_series if item.sop_instance_uid in wanted]
+        if len(instances) < len(wanted):  # never segmented without them
+            raise InputRefused(
+                f"{len(wanted) - len(instances)} of {len(wanted)} images are not on record any more: [retention] "
+                "removed them; send the series again"
+            )
         return CaseWork(
             case_id=case.case_id,
             card_name=str(case.card),
             created_at=case.created_at,
-            instances=tuple(self._spool.root / item.path for item in instances if item.sop_instance_uid in wanted),
+            instances=tuple(self._spool.root / item.path for item in instances),
             files=CaseFiles(case_folder(self._settings.node.home, case)),
             inference=self._inference,
             timeout_seconds=self._settings.limits.segmentation_seconds,
@@ -179,11 +203,13 @@ class Worker:
         """What goes where, by the profiles of now; what no object could be made of goes on record as refused."""
         case = self._cases.get(case_id)
         refused: dict[str, str] = case.outputs.get("refused", {})
+        # what was sent after the backup that the ledger came from is asked for first, not sent twice
+        state: State = "failed" if case.last_image_at <= self._restorations.last() else "waiting"
         planned = []
         for destination, profile in self._profiles(case).items():
             results = [item for item in case.outputs["results"] if item.get("profile") == profile.identity]
             planned += [
-                Delivery(case_id, destination, item["sop_instance_uid"], item["sop_class_uid"], item["path"])
+                Delivery(case_id, destination, item["sop_instance_uid"], item["sop_class_uid"], item["path"], state)
                 for item in results
             ]
             if not results and profile.identity in refused:

@@ -26,7 +26,7 @@ class SlowLedger:
         self.known: set[str] = set()
         self._error = error
 
-    def record_all(self, instances: Sequence[Instance]) -> list[bool]:
+    def record_all(self, instances: Sequence[Instance], is_in_place: object) -> list[bool]:
         self.commits.append([instance.sop_instance_uid for instance in instances])
         assert self.may_commit.wait(30)
         if self._error is not None:

@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,9 +225,9 @@ def test_the_record_is_made_only_after_file_and_name_are_synced(
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         sync(descriptor)
 
-    def noted_record(instances: Sequence[Instance]) -> list[bool]:
+    def noted_record(instances: Sequence[Instance], is_in_place: Callable[[Instance], bool]) -> list[bool | None]:
         steps.append("record")
-        return record(instances)
+        return record(instances, is_in_place)
 
     monkeypatch.setattr("dicom_node.durable_file.os.fsync", noted_sync)
     monkeypatch.setattr(desk.intake, "record_all", noted_record)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dicom_node.errors import InputRefused
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import NO_OBJECT
@@ -84,3 +85,10 @@ def test_results_of_an_earlier_version_are_made_anew(lacking: str, tmp_path: Pat
 def test_what_no_object_could_be_made_of_goes_on_record_as_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
     bench = Bench(tmp_path, "smooth", {**facts, "results": [], "refused": {SMOOTH: "tilted"}})
     assert (bench.is_verified(), bench.planned()) == (True, [(NO_OBJECT, "refused", "tilted")])
+
+
+def test_a_case_without_all_its_images_is_never_segmented(tmp_path: Path, facts: dict[str, Any]) -> None:
+    bench = Bench(tmp_path, "smooth", facts)
+    case = Cases(open_database(settings_of(tmp_path, "smooth").database_url)).get(CASE.case_id)
+    with pytest.raises(InputRefused, match="1 of 1 images are not on record any more"):
+        bench.worker._work(case)

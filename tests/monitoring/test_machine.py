@@ -1,0 +1,69 @@
+"""What the machine says about the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.ledger.counters import Counters
+from dicom_node.ledger.database import open_database
+from dicom_node.monitoring.machine import machine_measurements
+from dicom_node.monitoring.readiness import STALE_SECONDS, Readiness
+from dicom_node.settings import Settings, parse_settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return parse_settings({"node": {"home": str(tmp_path)}}, origin="test")
+
+
+def _card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """The driver's tool, saying what it says."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\n{says}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/bin:/usr/bin")
+
+
+def _gpu(settings: Settings) -> dict[tuple[str, str], float]:
+    families = [family for family in machine_measurements(settings) if "gpu" in family.name]
+    return {(family.name, sample.labels["gpu"]): sample.value for family in families for sample in family.samples}
+
+
+def test_memory_of_graphics_cards_is_told(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _card(tmp_path, monkeypatch, "echo '0, 512, 81559'; echo '1, [N/A], [N/A]'")
+    assert _gpu(settings) == {
+        ("dicom_node_gpu_memory_used_bytes", "0"): 512 * 2**20,
+        ("dicom_node_gpu_memory_bytes", "0"): 81559 * 2**20,
+    }
+
+
+def test_a_driver_that_fails_costs_its_metrics_alone(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _card(tmp_path, monkeypatch, "exit 9")
+    assert _gpu(settings) == {}
+    assert any(family.name == "dicom_node_disk_free_bytes" for family in machine_measurements(settings))
+
+
+def test_a_worker_that_fell_silent_makes_the_node_unready(settings: Settings) -> None:
+    Counters(open_database(settings.database_url)).beat("worker", 1000.0)
+
+    def why(now: float) -> str:
+        readiness = Readiness(settings, lambda: now)
+        reasons = "; ".join(readiness.readiness().reasons)
+        readiness.close()
+        return reasons
+
+    assert "worker" not in why(1000.0 + STALE_SECONDS)
+    assert "no worker has noted for 61 s that it lives" in why(1001.0 + STALE_SECONDS)
+
+
+def test_a_disk_below_its_watermark_makes_the_node_unready(tmp_path: Path) -> None:
+    limits = {"free_bytes": 10**15}
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "limits": limits}, origin="test")
+    readiness = Readiness(settings, lambda: 0.0)
+    assert any("[limits] free_bytes keeps" in reason for reason in readiness.readiness().reasons)
+    readiness.close()
