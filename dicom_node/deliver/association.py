@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
@@ -34,7 +34,12 @@ def sop_class_name(uid: str) -> str:
 
 @contextmanager
 def open_association(
-    destination: DestinationTable, contexts: Sequence[PresentationContext], calling_ae: str
+    destination: DestinationTable,
+    contexts: Sequence[PresentationContext],
+    calling_ae: str,
+    *,
+    handlers: Sequence[tuple[evt.NotificationEvent | evt.InterventionEvent, Callable[..., Any]]] = (),
+    roles: Sequence[Any] = (),
 ) -> Iterator[Association]:
     """Associate with a destination; released at the end, aborted when the block raises.
 
@@ -45,6 +50,8 @@ def open_association(
         destination: Whom to call; its ``timeout_seconds`` bounds the connection, the negotiation and every answer.
         contexts: What to propose.
         calling_ae: Our AE title.
+        handlers: pynetdicom's, for what the peer asks of us while the association is open.
+        roles: Role selection (PS3.7 D.3.3.4), where we are to be the SCP.
 
     Raises:
         DeliveryFailed: Not reachable, no answer in time, aborted, or rejected for now.
@@ -65,10 +72,12 @@ def open_association(
             destination.port,
             contexts=[*contexts, build_context(VERIFICATION)],
             ae_title=destination.ae_title,
+            ext_neg=list(roles),
             tls_args=(secured, destination.tls_name or destination.host) if secured else None,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, _tune),
                 (evt.EVT_CONN_OPEN, lambda event: connected.append(_connection(event))),
+                *handlers,
             ],
         )
     except OSError as error:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from dicom_node.deliver.commitment import ask_commitment
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.sender import SendOutcome, send
@@ -17,6 +19,8 @@ from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.logs import get_logger
 from dicom_node.settings import DestinationTable
+from dicom_node.storage_commitment import Reference as ObjectReference
+from dicom_node.storage_commitment import Report, failure_in_words
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
 log = get_logger("deliver")
@@ -61,18 +65,23 @@ def deliver_once(
     Raises:
         TakenOver: Another worker goes on with this delivery; nothing more was sent or recorded.
     """
+    waiting = settle_commitment(destination, deliveries, case_id, now)
+    if waiting is not None:
+        return waiting
     attempt = _Attempt(destination, deliveries, now, calling_ae)
     rows = [row for row in deliveries.of_case(case_id, destination.name) if row.state in _UNFINISHED]
     repeated = any(row.state != "waiting" or row.attempts > 0 for row in rows)
     begun = [attempt.record(row, row.state, row.message, attempts=row.attempts + 1) for row in rows]
     try:
-        attempt.make(begun, ask_first=repeated and destination.confirm == "c-find")
+        attempt.make(begun, ask_first=_to_ask_for(destination, begun) if repeated else [])
     except DeliveryFailed as error:
         for row in deliveries.of_case(case_id, destination.name):
             if row.state in _UNFINISHED:
                 given_up: State = "failed" if error.retryable else "refused"
                 attempt.record(row, "stored" if row.state == "stored" else given_up, error.message)
-    state = delivery_state(destination, deliveries.of_case(case_id, destination.name))
+    state = settle_commitment(destination, deliveries, case_id, now) or delivery_state(
+        destination, deliveries.of_case(case_id, destination.name)
+    )
     log.info("delivery attempt", case=case_id, destination=destination.name, outcome=state.outcome, why=state.reason)
     return state
 
@@ -94,6 +103,51 @@ def delivery_state(destination: DestinationTable, rows: Sequence[Delivery]) -> D
             return DeliveryState("retry", reason, destination.retry_seconds[attempts - 1])
         return DeliveryState("held", f"given up after {attempts} attempts: {reason}")
     return DeliveryState("held", reason) if refused else DeliveryState("confirmed")
+
+
+def settle_commitment(
+    destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float
+) -> DeliveryState | None:
+    """Take over what a destination reported about its storage commitment.
+
+    Returns:
+        How to wait, where everything that is left to do is to wait for the report; None otherwise.
+    """
+    rows = deliveries.of_case(case_id, destination.name)
+    stored = [row for row in rows if row.state == "stored"]
+    asked = deliveries.commitments.latest(case_id, destination.name) if destination.confirm == "commitment" else None
+    if asked is None or not stored:
+        return None
+    for row in stored:
+        if row.sop_instance_uid in asked.committed:
+            deliveries.update(replace(row, state="confirmed", message="committed to", updated_at=now))
+        elif row.sop_instance_uid in asked.failed:
+            reason = failure_in_words(asked.failed[row.sop_instance_uid])
+            message = f"the destination does not commit to it: {reason}"
+            deliveries.update(replace(row, state="failed", message=message, updated_at=now))
+    age = now - asked.asked_at
+    is_all = len(stored) == len([row for row in rows if row.state in _UNFINISHED])
+    if asked.reported_at is not None or age >= destination.commitment_seconds or not is_all:
+        return None
+    return DeliveryState("retry", "waits for the destination's storage commitment", _look_again_after(age))
+
+
+def _look_again_after(age: float) -> float:
+    """Seconds until the ledger is looked at again: soon at first, every five minutes after hours."""
+    return min(300.0, max(2.0, age / 2))
+
+
+def _to_ask_for(destination: DestinationTable, rows: Sequence[Delivery]) -> list[str]:
+    """Instances that C-FIND is asked for before anything is sent again.
+
+    Where commitment is wanted, those alone that were stored and not reported in time: what the destination does not
+    commit to may well be listed.
+    """
+    if destination.confirm == "c-find":
+        return [row.sop_instance_uid for row in rows]
+    if destination.confirm == "commitment":
+        return [row.sop_instance_uid for row in rows if row.state == "stored"]
+    return []
 
 
 @dataclass(frozen=True)
@@ -123,12 +177,13 @@ class _Attempt:
         self.deliveries.update(changed)
         return changed
 
-    def make(self, rows: Sequence[Delivery], *, ask_first: bool) -> None:
+    def make(self, rows: Sequence[Delivery], *, ask_first: Sequence[str]) -> None:
         rows = self._one_segmentation(rows)
         references = {row.sop_instance_uid: self._reference(row) for row in rows}
         sendable = {row.sop_instance_uid: row for row in rows if references[row.sop_instance_uid] is not None}
         known = [reference for reference in references.values() if reference is not None]
-        there = confirm(self.destination, known, self.calling_ae) if ask_first and known else None
+        asked = [reference for reference in known if reference.sop_instance_uid in ask_first]
+        there = confirm(self.destination, asked, self.calling_ae) if asked else None
         for uid in [uid for uid, is_there in (there or {}).items() if is_there]:
             self.record(sendable.pop(uid), "confirmed", None)
         files = [Path(row.path) for row in sendable.values()]
@@ -170,14 +225,38 @@ class _Attempt:
                     self.record(label_map, "spared", f"{label_map.message}: the binary segmentation goes instead")
 
     def _confirm_stored(self, stored: dict[str, Delivery], references: Sequence[Reference]) -> None:
-        """Ask after what was just stored; who offers no C-FIND is believed by its C-STORE status."""
-        asked = self.destination.confirm == "c-find" and bool(stored)
+        """Ask after what was just stored; who offers no way to ask is believed by its C-STORE status."""
+        if self.destination.confirm == "commitment" and stored and self._commitment_asked(list(stored.values())):
+            return
+        asked = self.destination.confirm != "c-store" and bool(stored)
         there = confirm(self.destination, references, self.calling_ae) if asked else None
         for uid, row in stored.items():
             if there is None or there[uid]:
                 self.record(row, "confirmed", row.message)
             else:
                 self.record(row, "stored", "stored by the destination's word, but its C-FIND does not list it yet")
+
+    def _commitment_asked(self, stored: Sequence[Delivery]) -> bool:
+        """Ask the destination to commit to what it stored; False where it offers no storage commitment.
+
+        Raises:
+            DeliveryFailed: It did not take the request.
+        """
+        commitments, where = self.deliveries.commitments, self.destination
+        transaction_uid = f"2.25.{uuid4().int}"
+        references = [ObjectReference(row.sop_class_uid, row.sop_instance_uid) for row in stored]
+        commitments.ask(transaction_uid, stored[0].case_id, where.name, ae_title=where.ae_title, now=self.now)
+
+        def take(report: Report) -> None:
+            commitments.report(report, where.ae_title, self.now)
+
+        is_taken = False
+        try:
+            is_taken = ask_commitment(where, transaction_uid, references, self.calling_ae, take)
+        finally:
+            if not is_taken:
+                commitments.forget(transaction_uid)
+        return is_taken
 
     def _outcome(self, row: Delivery, outcome: SendOutcome) -> Delivery:
         state: State = "stored" if outcome.ok else "failed" if outcome.retryable else "refused"

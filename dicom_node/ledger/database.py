@@ -106,6 +106,32 @@ deliveries = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 
+commitments = sa.Table(
+    "commitments",  # what destinations were asked to commit to
+    metadata,
+    sa.Column("transaction_uid", sa.String(64), primary_key=True),
+    sa.Column("case_id", sa.String(64), nullable=False, index=True),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("ae_title", sa.String(16), nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("reported_at", sa.Float),
+    sa.Column("committed", sa.JSON, nullable=False),
+    sa.Column("failed", sa.JSON, nullable=False),
+)
+
+commitment_requests = sa.Table(
+    "commitment_requests",  # what senders asked this node to commit to
+    metadata,
+    sa.Column("transaction_uid", sa.String(64), primary_key=True),
+    sa.Column("calling_ae", sa.String(16), primary_key=True),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("references", sa.JSON, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Float),
+    sa.Column("message", sa.Text),
+)
+
 leaving_images = sa.Table(
     "leaving_images",  # off the record already; their files are still to be removed
     metadata,

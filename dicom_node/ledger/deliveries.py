@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import database as db
 from dicom_node.ledger.claims import Claim, claim
+from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import insert_or_nothing, reading
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
@@ -52,6 +53,7 @@ class Deliveries:
 
     def __init__(self, engine: sa.Engine, claim: Claim | None = None) -> None:
         self._engine = engine
+        self.commitments = Commitments(engine)
         self._claim = claim
 
     def claimed(self, work: str, holder: str) -> Deliveries:

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from dicom_node.errors import ImageGone
 from dicom_node.ledger import database as db
+from dicom_node.ledger.commitment_requests import CommitmentRequests
+from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import insert_or_nothing, reading
 
@@ -73,6 +75,8 @@ class Intake:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.commitments = Commitments(engine)
+        self.commitment_requests = CommitmentRequests(engine)
 
     def open_association(self, association: Association) -> None:
         """Record that an association was accepted."""

@@ -33,6 +33,7 @@ from dicom_node.receive.admission import (
     congestion,
 )
 from dicom_node.receive.associations import OpenAssociations
+from dicom_node.receive.commitment import CommitmentDesk
 from dicom_node.receive.connection import MAXIMUM_PDU, guard_connection, guarded
 from dicom_node.receive.counting import ReceptionCounts
 from dicom_node.receive.messages import receiving_memory
@@ -45,7 +46,13 @@ from dicom_node.receive.store_messages import exchange_directly
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION, is_uid
+from dicom_node.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    is_uid,
+)
 
 log = get_logger("receive")
 
@@ -201,12 +208,15 @@ class Listener:
 
     def _listen(self, port: int, context: ssl.SSLContext | None, gate: ConnectionGate) -> GatedServer:
         address = (self._settings.node.bind, port)
+        desk = CommitmentDesk(self._intake.commitments, self._intake.commitment_requests, self._now)
         handlers = [
             (evt.EVT_CONN_OPEN, self._on_connected),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ESTABLISHED, self._on_established),
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_EVENT_REPORT, desk.on_report),
+            (evt.EVT_N_ACTION, desk.on_request),
             *((ending, self._on_end) for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
         ]
         try:
@@ -349,6 +359,8 @@ def _application_entity(settings: Settings) -> Any:
     entity.acse_timeout = settings.limits.negotiation_seconds
     entity.network_timeout = settings.limits.idle_seconds
     entity.add_supported_context(VERIFICATION)
+    # SCP for who sends to us; SCU when a destination opens an association to report to us, with roles exchanged
+    entity.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
     accepted = dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))
     for peer in settings.peers:
         unknown = [sop_class for sop_class in peer.storage_classes if sop_class not in accepted]

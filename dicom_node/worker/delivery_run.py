@@ -152,15 +152,15 @@ class DeliveryRun:
             DeliveryRefused: The settings no longer name it, or the sender cannot be called.
         """
         if destination == SENDER:
-            return sender_destination(self._settings, case)
+            return sender_destination(self._settings, case.calling_ae, case.address)
         for table in self._settings.destinations:
             if table.name == destination:
                 return table
         raise DeliveryRefused(f'the settings no longer name a destination "{destination}"')
 
 
-def sender_destination(settings: Settings, case: Case) -> DestinationTable:
-    """The destination that stands for whoever sent a case: its AE title and address, at the port of its peer entry.
+def sender_destination(settings: Settings, calling_ae: str, address: str) -> DestinationTable:
+    """The destination that stands for whoever sends to us: its AE title and address, at the port of its peer entry.
 
     Where several entries let the sender in, its own AE title counts before ``*``, then the narrowest network.
 
@@ -168,9 +168,7 @@ def sender_destination(settings: Settings, case: Case) -> DestinationTable:
         DeliveryRefused: Its AE title cannot be called.
     """
     fitting = [
-        peer
-        for peer in settings.peers
-        if peer.ae_title in {case.calling_ae, "*"} and contains(peer.address, case.address)
+        peer for peer in settings.peers if peer.ae_title in {calling_ae, "*"} and contains(peer.address, address)
     ]
     fitting.sort(key=lambda peer: (peer.ae_title == "*", -ip_network(peer.address, strict=False).prefixlen))
     port, profile = (fitting[0].port, fitting[0].profile) if fitting else (DEFAULT_PORT, DEFAULT_PROFILE)
@@ -178,8 +176,8 @@ def sender_destination(settings: Settings, case: Case) -> DestinationTable:
     try:
         return DestinationTable(
             name=SENDER,
-            ae_title=case.calling_ae,
-            host=case.address,
+            ae_title=calling_ae,
+            host=address,
             port=port,
             profile=profile,
             tls=over_tls,
@@ -187,7 +185,7 @@ def sender_destination(settings: Settings, case: Case) -> DestinationTable:
             credentials=settings.tls if over_tls else None,
         )
     except ValueError as error:
-        raise DeliveryRefused(f"the sender's AE title {case.calling_ae!r} cannot be called") from error
+        raise DeliveryRefused(f"the sender's AE title {calling_ae!r} cannot be called") from error
 
 
 def queue_of(destination: str) -> str:

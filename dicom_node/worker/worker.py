@@ -29,6 +29,7 @@ from dicom_node.settings import Settings
 from dicom_node.tidying import Tidying
 from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
+from dicom_node.worker.commitment_reports import CommitmentReports
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
 from dicom_node.worker.delivery_run import DeliveryRun, queue_of
 from dicom_node.worker.takeover import Takeover
@@ -79,6 +80,7 @@ class Worker:
             quiet_seconds=settings.node.quiet_seconds,
         )
         self._intake = Intake(database)
+        self._commitment_reports = CommitmentReports(self._intake.commitment_requests, self._intake, settings, clock)
         self._restorations = Restorations(database)
         self._tidying = Tidying(database, settings)
         self._tidied = self._beaten = float("-inf")
@@ -107,6 +109,7 @@ class Worker:
         self._engine.declare_queue(CASE_QUEUE, concurrency=1)
         for queue in self._deliver.queues:
             self._engine.declare_queue(queue, concurrency=1)
+        threading.Thread(target=self._commitment_reports.run, args=(stop,), name="commitment", daemon=True).start()
         _log.info("worker ready", executor=self._engine.executor_id)
         while not stop.wait(LOOK_SECONDS):
             try:

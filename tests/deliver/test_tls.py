@@ -6,7 +6,6 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -19,7 +18,6 @@ from dicom_node.settings import DestinationTable, Settings, parse_settings
 from dicom_node.worker.delivery_run import sender_destination
 from tests.certificates import Authority, Credentials
 from tests.peers import CALLING_AE, destination, storescp
-from tests.worker.test_delivery_run import CASE
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +135,7 @@ def test_a_certificate_that_expired_meanwhile_can_be_tried_again(
 def test_results_go_back_over_tls_to_a_peer_that_calls_over_tls(ours: Credentials) -> None:
     peer = {"ae_title": "SCANNER", "address": "10.1.0.0/16", "port": 2762, "certificate_name": "ct3.test"}
     settings: Settings = parse_settings({"tls": ours.table, "peer": [peer]}, origin="test")
-    back = sender_destination(settings, replace(CASE, calling_ae="SCANNER", address="10.1.2.3"))
+    back = sender_destination(settings, "SCANNER", "10.1.2.3")
     assert (back.tls, back.tls_name, back.port) == (True, "ct3.test", 2762)
     assert back.credentials is not None
     assert back.credentials.certificate == ours.certificate

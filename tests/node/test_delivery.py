@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from tests.peers import running, tool
+from dicom_node.settings import load_settings
+from tests.peers import orthanc, running, tool
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
 from tests.running_node import RunningNode, write_config
@@ -40,3 +41,26 @@ def test_results_for_a_destination_that_was_down_are_delivered_without_being_mad
     assert (done["state"], done["attempt"]) == ("done", 2)
     assert "segment" not in done["timings"]
     assert len(list(stored.iterdir())) == 2
+
+
+def test_a_case_is_done_once_the_archive_has_committed_to_its_results(tmp_path: Path) -> None:
+    """Orthanc reports over an association of its own, to the listener; the worker waits for it without sending again."""
+    spec = PhantomSpec(
+        modality="CT", anatomy="torso", slices=40, rows=64, columns=80,
+        row_spacing=5.0, column_spacing=5.0, slice_spacing=10.0,
+    )  # fmt: skip
+    files = write(spec, tmp_path / "series")
+    series = str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+    config = write_config(tmp_path / "node")
+    with orthanc(tmp_path / "orthanc", {"DICOM_NODE": load_settings(config).node.port}) as peer:
+        pacs = (
+            f'[[destination]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\n'
+            f'port = {peer.destination.port}\nconfirm = "commitment"\n'
+        )
+        config.write_text(config.read_text() + pacs)
+        with RunningNode(config) as node:
+            node.send(files)
+            (done,) = node.wait_for_cases([series], seconds=240)
+            shown = node.command("cases", "show", done["case_id"])
+    assert done["state"] == "done"
+    assert {(row["message"], row["attempts"]) for row in shown["deliveries"]} == {("committed to", 1)}

@@ -138,10 +138,10 @@ def test_the_sender_is_reached_where_it_sent_from_at_the_port_of_its_own_entry()
         {"ae_title": "SCANNER", "address": "10.0.0.0/16", "port": 11199},
     ]
     settings = parse_settings({"peer": peers}, origin="test")
-    destination = sender_destination(settings, replace(CASE, address="10.0.0.7"))
+    destination = sender_destination(settings, CASE.calling_ae, "10.0.0.7")
     assert (destination.ae_title, destination.host, destination.port) == ("SCANNER", "10.0.0.7", 11199)
 
 
 def test_a_sender_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(DeliveryRefused, match="cannot be called"):
-        sender_destination(parse_settings({}, origin="test"), replace(CASE, calling_ae="A\\B"))
+        sender_destination(parse_settings({}, origin="test"), "A\\B", CASE.address)

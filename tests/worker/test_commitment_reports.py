@@ -1,0 +1,155 @@
+"""Storage commitment for who sends to us: asked at the listener, answered from the record, told till it arrives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.presentation import build_context
+
+from dicom_node.deliver.association import open_association
+from dicom_node.ledger.intake import Intake
+from dicom_node.settings import Settings
+from dicom_node.storage_commitment import (
+    CLASS_CONFLICT,
+    NO_SUCH_INSTANCE,
+    Reference,
+    Report,
+    read_report,
+    request_information,
+)
+from dicom_node.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+from dicom_node.worker.commitment_reports import PAUSES, CommitmentReports
+from tests.peers import CALLING_AE, NOBODY_LISTENS, Receiver, destination, orthanc, receiver, wait_until
+from tests.phantoms import PhantomSpec, write
+from tests.ports import free_port
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+SCANNER = "SCANNER"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write(PhantomSpec(slices=3), tmp_path_factory.mktemp("images"))
+
+
+@contextmanager
+def scanner(port: int = 0) -> Iterator[tuple[int, list[Report]]]:
+    """Who asked, listening for the report: its port, and what it was told."""
+    reports: list[Report] = []
+
+    def take(event: evt.Event) -> tuple[int, Dataset | None]:
+        reports.append(read_report(event.event_information))
+        return 0x0000, None
+
+    entity = AE(ae_title=SCANNER)
+    entity.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
+    try:
+        yield int(server.server_address[1]), reports
+    finally:
+        entity.shutdown()
+
+
+def ask(node: Receiver, transaction: str, references: Sequence[Reference]) -> int:
+    """Send the N-ACTION; its status."""
+    where = destination("node", CALLING_AE, node.listener.port)
+    with open_association(where, [build_context(STORAGE_COMMITMENT)], SCANNER) as association:
+        information = request_information(transaction, references)
+        answer, _ = association.send_n_action(information, 1, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
+        return int(answer.Status)
+
+
+def store(node: Receiver, files: Sequence[Path]) -> list[Reference]:
+    assert node.storescu(*files).returncode == 0
+    datasets = [pydicom.dcmread(path, stop_before_pixels=True) for path in files]
+    return [Reference(str(each.SOPClassUID), str(each.SOPInstanceUID)) for each in datasets]
+
+
+def reports_of(intake: Intake, settings: Settings, now: float | None = None) -> CommitmentReports:
+    return CommitmentReports(intake.commitment_requests, intake, settings, lambda: now or time.time())
+
+
+@contextmanager
+def node_for(tmp_path: Path, port: int) -> Iterator[Receiver]:
+    peers = [{"ae_title": "*", "address": "127.0.0.1", "port": port}]
+    with receiver(tmp_path / "home", peer=peers) as node:
+        yield node
+
+
+@pytest.mark.peer
+def test_what_is_there_is_committed_to_and_what_is_not_is_named(tmp_path: Path, images: list[Path]) -> None:
+    with scanner() as (port, reports), node_for(tmp_path, port) as node:
+        there = store(node, images)
+        missing, conflict = Reference(CT, "1.2.3.4"), Reference("1.2.840.10008.5.1.4.1.1.4", there[0].sop_instance_uid)
+        lost = there.pop()
+        record = node.intake.find(lost.sop_instance_uid)
+        assert record is not None
+        Path(record.path).unlink()
+        assert ask(node, "1.2.3", [*there, missing, conflict, lost]) == 0
+        reports_of(node.intake, node.settings).report_due()
+        (report,) = reports
+        assert report.transaction_uid == "1.2.3"
+        assert set(report.committed) == set(there)
+        assert report.failed == {missing: NO_SUCH_INSTANCE, conflict: CLASS_CONFLICT, lost: NO_SUCH_INSTANCE}
+        reports_of(node.intake, node.settings).report_due()
+        assert len(reports) == 1
+
+
+@NOBODY_LISTENS
+def test_a_report_is_tried_again_until_the_sender_listens(tmp_path: Path) -> None:
+    port = free_port()
+    with node_for(tmp_path, port) as node:
+        assert ask(node, "1.2.3", [Reference(CT, "1.2.3.4")]) == 0
+        begun = time.time() + 1
+        reports_of(node.intake, node.settings, begun).report_due()
+        with scanner(port) as (_, reports):
+            reports_of(node.intake, node.settings, begun + PAUSES[0] - 1).report_due()
+            assert reports == []
+            reports_of(node.intake, node.settings, begun + PAUSES[0] + 1).report_due()
+            assert [report.transaction_uid for report in reports] == ["1.2.3"]
+
+
+@NOBODY_LISTENS
+def test_a_sender_that_never_listens_is_given_up(tmp_path: Path) -> None:
+    with node_for(tmp_path, free_port()) as node:
+        ask(node, "1.2.3", [Reference(CT, "1.2.3.4")])
+        now = time.time() + 1
+        for pause in (*PAUSES, 0.0):
+            assert node.intake.commitment_requests.claim_due(now - 0.5, 0.0) is not None
+            reports_of(node.intake, node.settings, now).report_due()
+            now += pause + 1
+        assert node.intake.commitment_requests.claim_due(now + 1e9, 0.0) is None
+
+
+def test_a_request_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    with node_for(tmp_path, free_port()) as node:
+        assert ask(node, "1.2.3", []) == 0x0115
+        assert node.intake.commitment_requests.claim_due(time.time() + 1, 0.0) is None
+
+
+@pytest.mark.peer
+def test_orthanc_asks_and_is_told(tmp_path: Path, images: list[Path]) -> None:
+    own, folder = free_port(), tmp_path / "orthanc"
+    with receiver(tmp_path / "home", node={"port": own}) as node, orthanc(folder, {"NODE": node.listener.port}) as peer:
+        assert node.storescu(*images).returncode == 0
+        peers = [{"ae_title": "ORTHANC", "address": "127.0.0.1", "port": peer.destination.port}]
+        settings = Settings.model_validate({**node.settings.model_dump(), "peer": peers})
+        peer.rest("PUT", "/modalities/node", ["DICOM_NODE", "127.0.0.1", node.listener.port])
+        dataset = pydicom.dcmread(images[0], stop_before_pixels=True)
+        asked = {
+            "DicomInstances": [{"SOPClassUID": str(dataset.SOPClassUID), "SOPInstanceUID": str(dataset.SOPInstanceUID)}]
+        }
+        transaction = peer.rest("POST", "/modalities/node/storage-commitment", asked)["ID"]
+        reports_of(node.intake, settings).report_due()
+
+        def status() -> str:
+            return str(peer.rest("GET", f"/storage-commitment/{transaction}")["Status"])
+
+        assert wait_until(lambda: status() == "Success", 20.0), status()
