@@ -79,7 +79,7 @@ def notify(message: str) -> None:
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager, suppress(OSError):
-        # who does not listen any more misses nothing that we could repair
+        manager.setblocking(False)  # one that does not read must not hold the node up
         manager.sendto(message.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 

@@ -18,6 +18,8 @@ from dicom_node.settings import Settings
 _log = get_logger("serve")
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 45.0
+WATCHDOG_SECONDS = 10.0
+"""How often the service manager is told that the supervisor lives."""
 REFUSALS = 5
 """Refusals to start in a row before the node gives up; a predecessor that is still ending causes one or two."""
 
@@ -37,7 +39,7 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
     roles += ["monitor"] if settings.monitoring.port else []
     children = {role: _start(role, config) for role in roles}
     refusals = dict.fromkeys(roles, 0)
-    is_ready = False
+    is_ready, told = False, float("-inf")
     try:
         while not stop.wait(RESTART_SECONDS / 4):
             for role in roles:
@@ -53,7 +55,9 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
             if not is_ready and is_bound(settings.node.port):
                 is_ready = True
                 notify("READY=1")
-            notify("WATCHDOG=1")
+            if time.monotonic() - told > WATCHDOG_SECONDS:
+                told = time.monotonic()
+                notify("WATCHDOG=1")
     finally:
         notify("STOPPING=1")
         _stop_all(list(children.values()))

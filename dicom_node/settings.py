@@ -162,6 +162,8 @@ class MonitoringTable(_Table):
 
     bind: str = "127.0.0.1"
     port: Port | None = None
+    roles: tuple[Literal["listener", "worker", "archive"], ...] = Field(default=(), strict=False)
+    """Processes that have to run on this machine; all of the node's unless set, for a node spread over machines."""
 
 
 class ArchiveTable(_Table):

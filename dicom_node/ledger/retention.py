@@ -85,13 +85,13 @@ class Retention:
         """
         table = db.leaving_images
         with self._engine.begin() as connection:
-            taken = [
-                row
-                for uid in sop_instance_uids
-                if (row := connection.execute(
-                    sa.delete(table).where(table.c.sop_instance_uid == uid).returning(table.c.path, table.c.size)
-                ).first())
-            ]  # fmt: skip
+            strike = sa.delete(table).where(table.c.sop_instance_uid.in_(sop_instance_uids))
+            struck = connection.execute(strike.returning(table.c.path, table.c.size))
+            taken = [(str(path), int(size)) for path, size in struck]
+            # a version of the node that knows no list of what is leaving may have recorded an image that is on it
+            recorded = sa.select(db.instances.c.path).where(db.instances.c.path.in_([path for path, _ in taken]))
+            kept = set(connection.execute(recorded).scalars())
+            taken = [(path, size) for path, size in taken if path not in kept]
             remove_files([path for path, _ in taken])
         return sum(size for _, size in taken)
 

@@ -8,8 +8,8 @@ from dicom_node.settings import Settings
 
 
 def roles_of(settings: Settings) -> tuple[str, ...]:
-    """Roles of the processes that serve a home."""
-    return ("listener", "worker", *(["archive"] if settings.archive.enabled else []))
+    """Roles of the processes that have to run on this machine."""
+    return settings.monitoring.roles or ("listener", "worker", *(["archive"] if settings.archive.enabled else []))
 
 
 def owner_of(home: Path, role: str) -> int | None:

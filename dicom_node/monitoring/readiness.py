@@ -92,6 +92,8 @@ class Readiness:
         return [f"the disk has {free} bytes free, [limits] free_bytes keeps {limit}"] if free < limit else []
 
     def _ask_port(self) -> list[str]:
+        if "listener" not in roles_of(self._settings):
+            return []
         port = self._settings.node.port
         return list(_complaint(is_bound(port), f"nobody listens on DICOM port {port}"))
 

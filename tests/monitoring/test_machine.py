@@ -10,6 +10,7 @@ from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import open_database
 from dicom_node.monitoring.machine import machine_measurements
 from dicom_node.monitoring.readiness import STALE_SECONDS, Readiness
+from dicom_node.process import sole_owner
 from dicom_node.settings import Settings, parse_settings
 
 
@@ -66,4 +67,16 @@ def test_a_disk_below_its_watermark_makes_the_node_unready(tmp_path: Path) -> No
     settings = parse_settings({"node": {"home": str(tmp_path)}, "limits": limits}, origin="test")
     readiness = Readiness(settings, lambda: 0.0)
     assert any("[limits] free_bytes keeps" in reason for reason in readiness.readiness().reasons)
+    readiness.close()
+
+
+def test_a_machine_that_only_works_is_not_asked_for_a_listener(tmp_path: Path) -> None:
+    monitoring = {"port": 11114, "roles": ["worker"]}
+    settings = parse_settings({"node": {"home": str(tmp_path), "port": 1}, "monitoring": monitoring}, origin="test")
+    Counters(open_database(settings.database_url)).beat("worker", 1000.0)
+    readiness = Readiness(settings, lambda: 1000.0)
+    assert readiness.readiness().is_good
+    assert readiness.health().reasons == ("the worker does not run",)
+    with sole_owner(tmp_path, "worker"):
+        assert readiness.health().is_good
     readiness.close()
