@@ -52,6 +52,7 @@ class GuardedSocket(AssociationSocket):
         self.guard = MessageGuard(limits, memory, now, self.assoc.is_alive)
         self._deadline = now() + limits.negotiation_seconds
         self._is_first = True
+        self._has_request = False
         self._header = b""
         self._early = b""
         self._storing = False
@@ -96,12 +97,14 @@ class GuardedSocket(AssociationSocket):
                 pynetdicom then closes the connection.
         """
         try:
-            return self._recv(nr_bytes)
-        except (MessageRefused, TimeoutError) as error:
-            reason = str(error) if isinstance(error, MessageRefused) else "a PDU was not complete in time"
-            requestor = self.assoc.requestor
-            _log.warning("connection cut", reason=reason, calling_ae=requestor.ae_title, address=requestor.address)
+            content = self._recv(nr_bytes)
+        except OSError as error:
+            self._log_cut(error)
+            self._end_negotiation()
             raise
+        if len(content) < nr_bytes:
+            self._end_negotiation()
+        return content
 
     def send(self, bytestream: bytes) -> None:
         """Send a PDU; a peer that does not read for as long as it may take to send one is cut off."""
@@ -117,12 +120,27 @@ class GuardedSocket(AssociationSocket):
             connection.close()
         self.guard.release()
 
+    def _log_cut(self, error: OSError) -> None:
+        if isinstance(error, MessageRefused | TimeoutError):
+            reason = str(error) if isinstance(error, MessageRefused) else "a PDU was not complete in time"
+            requestor = self.assoc.requestor
+            _log.warning("connection cut", reason=reason, calling_ae=requestor.ae_title, address=requestor.address)
+
+    def _end_negotiation(self) -> None:
+        """End the wait for an association request that will not come: it would hold two threads until its time is up.
+
+        The association takes None for a wait that was in vain, and ends.
+        """
+        if not self._has_request:
+            self.assoc.dul.to_user_queue.put(cast(Any, None))
+
     def _recv(self, count: int) -> bytearray:
         if self._header:
             kind, self._header = self._header[0], b""
             if count > MAXIMUM_PDU:
                 raise MessageRefused(f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
             body = self._read(count)
+            self._has_request = self._has_request or len(body) == count
             if kind == _P_DATA:
                 self.guard.take(body)
             return body

@@ -267,6 +267,7 @@ class Listener:
     def _on_end(self, event: evt.Event) -> None:
         self._associations.end(event.assoc)
         self._occupancy.leave(event.assoc)
+        guarded(event.assoc).guard.release()
 
     def _on_echo(self, event: evt.Event) -> int:
         log.info("echo", calling_ae=event.assoc.requestor.ae_title, address=event.assoc.requestor.address)
