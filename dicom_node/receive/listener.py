@@ -33,7 +33,7 @@ from dicom_node.receive.admission import (
     congestion,
 )
 from dicom_node.receive.associations import OpenAssociations
-from dicom_node.receive.connection import MAXIMUM_PDU, guard_connection, guarded
+from dicom_node.receive.connection import MAXIMUM_PDU, end_associations, guard_connection, guarded
 from dicom_node.receive.messages import receiving_memory
 from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
 from dicom_node.receive.occupancy import Occupancy
@@ -170,8 +170,7 @@ class Listener:
         with self._stored:
             self._stored.wait_for(lambda: self._storing == 0)
         _let_answer(self._active_associations())
-        for association in self._active_associations():
-            association.abort()
+        end_associations(self._active_associations())
         self._associations.settle()
         self._servers = []
         self._leave_home()

@@ -257,6 +257,19 @@ def test_strangers_hold_a_share_of_the_connections_alone(tmp_path: Path, ct_file
                 connection.close()
 
 
+def test_a_stop_does_not_wait_for_those_who_stopped_in_the_middle(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with receiver(tmp_path) as node, established(node) as one, established(node) as other, connected(node) as silent:
+        one.sendall(p_data((0x03, COMMAND))[:20])
+        other.sendall(p_data((0x03, COMMAND))[:3])
+        time.sleep(0.5)
+        began = time.monotonic()
+        node.listener.stop(grace_seconds=0.2)
+        assert time.monotonic() - began < 30  # a PDU may take 120 s
+        assert wait_until(lambda: set(threading.enumerate()) <= before, seconds=20)  # a request may take 30 s
+        assert [connection.recv(1000)[:1] in {b"", b"\x07"} for connection in (one, other, silent)] == [True] * 3
+
+
 def test_an_association_is_usable_after_all_of_that(tmp_path: Path) -> None:
     with receiver(tmp_path, limits=QUICK) as node:
         association = associate(node, ("1.2.840.10008.1.1", [ExplicitVRLittleEndian]))
