@@ -122,7 +122,7 @@ class GuardedSocket(AssociationSocket):
         super().close()
         if connection is not None:
             connection.close()
-        self.guard.release()
+        self._forget_message()
 
     @property
     def has_request(self) -> bool:
@@ -148,8 +148,14 @@ class GuardedSocket(AssociationSocket):
         It would hold two threads until its time is up. The association takes None for a wait in vain, and ends.
         """
         self._is_over = True
+        self._forget_message()
         if not self._has_request:
             self.assoc.dul.to_user_queue.put(cast(Any, None))
+
+    def _forget_message(self) -> None:
+        """Free what came of a message that will not be whole: pynetdicom keeps ended associations for half a minute."""
+        self.assoc.dimse.message = None
+        self.guard.release()
 
     def _recv(self, count: int) -> bytearray:
         if self._header:

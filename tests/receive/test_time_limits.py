@@ -181,9 +181,11 @@ def test_a_data_set_beyond_the_limit_is_ended_before_it_is_in_memory(
 ) -> None:
     limits = {"instance_bytes": 4_000_000}
     with receiver(tmp_path, limits=limits) as node, an_honest_sender(node, ct_files), established(node) as connection:
+        cut = next(one for one in node.listener._active_associations() if one.requestor.ae_title == "SLOW")
         connection.sendall(p_data((0x03, COMMAND)))
         assert seconds_until_closed(connection, lambda: p_data((0x00, bytes(100_000))), pause=0.01) < 40
         assert wait_until(lambda: node.listener._memory.held < 1_000_000)
+        assert cut.dimse.message is None  # though the association lies in memory for a while
         assert_logged(capfd, "the data set exceeds 4000000 bytes")
 
 
