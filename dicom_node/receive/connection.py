@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 from pynetdicom.association import Association
@@ -23,6 +24,8 @@ from dicom_node.settings import LimitsTable
 
 MAXIMUM_PDU: Final = 1 << 20
 """Largest PDU we announce (PS3.8 D.1). Larger than the usual 16 KiB: fewer turns of pynetdicom's polling loop."""
+ABORT_SECONDS: Final = 2.0
+"""How long an A-ABORT may take to leave before a stop cuts its connection."""
 _HEADER_BYTES: Final = 6
 _KNOWN_PDUS: Final = range(0x01, 0x08)  # PS3.8 9.3.1
 _P_DATA: Final = 0x04
@@ -52,6 +55,8 @@ class GuardedSocket(AssociationSocket):
         self.guard = MessageGuard(limits, memory, now, self.assoc.is_alive)
         self._deadline = now() + limits.negotiation_seconds
         self._is_first = True
+        self._has_request = False
+        self._is_over = False
         self._header = b""
         self._early = b""
         self._storing = False
@@ -80,7 +85,7 @@ class GuardedSocket(AssociationSocket):
         socket is readable also when part of a record came, or a message of TLS itself: reading would then block the
         thread that has to send our answer, so the first byte is fetched without waiting.
         """
-        if self._storing or self.assoc.dimse.msg_queue.qsize():
+        if self._is_over or self._storing or self.assoc.dimse.msg_queue.qsize():
             return False
         if self._early:
             return True
@@ -96,17 +101,19 @@ class GuardedSocket(AssociationSocket):
                 pynetdicom then closes the connection.
         """
         try:
-            return self._recv(nr_bytes)
-        except (MessageRefused, TimeoutError) as error:
-            reason = str(error) if isinstance(error, MessageRefused) else "a PDU was not complete in time"
-            requestor = self.assoc.requestor
-            _log.warning("connection cut", reason=reason, calling_ae=requestor.ae_title, address=requestor.address)
+            content = self._recv(nr_bytes)
+        except OSError as error:
+            self._log_cut(error)
+            self._end()
             raise
+        if len(content) < nr_bytes:
+            self._end()
+        return content
 
     def send(self, bytestream: bytes) -> None:
         """Send a PDU; a peer that does not read for as long as it may take to send one is cut off."""
-        if self.socket is not None:
-            self.socket.settimeout(self._limits.pdu_seconds)
+        with suppress(OSError):  # closed meanwhile: pynetdicom finds out as it sends
+            cast(socket.socket, self.socket).settimeout(self._limits.pdu_seconds)
         super().send(bytestream)
 
     def close(self) -> None:
@@ -115,6 +122,39 @@ class GuardedSocket(AssociationSocket):
         super().close()
         if connection is not None:
             connection.close()
+        self._forget_message()
+
+    @property
+    def has_request(self) -> bool:
+        """Whether an association was asked for; before that there is nothing to abort (PS3.8 9.2, state 2)."""
+        return self._has_request
+
+    def interrupt(self) -> None:
+        """Cut the connection: who waits for the peer finds it closed."""
+        connection = self.socket
+        if connection is not None:
+            with suppress(OSError):  # the peer has closed it already
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _log_cut(self, error: OSError) -> None:
+        if isinstance(error, MessageRefused | TimeoutError):
+            reason = str(error) if isinstance(error, MessageRefused) else "a PDU was not complete in time"
+            requestor = self.assoc.requestor
+            _log.warning("connection cut", reason=reason, calling_ae=requestor.ae_title, address=requestor.address)
+
+    def _end(self) -> None:
+        """Nothing more is read; the wait for an association request that will not come is ended.
+
+        It would hold two threads until its time is up. The association takes None for a wait in vain, and ends.
+        """
+        self._is_over = True
+        self._forget_message()
+        if not self._has_request:
+            self.assoc.dul.to_user_queue.put(cast(Any, None))
+
+    def _forget_message(self) -> None:
+        """Free what came of a message that will not be whole: pynetdicom keeps ended associations for half a minute."""
+        self.assoc.dimse.message = None
         self.guard.release()
 
     def _recv(self, count: int) -> bytearray:
@@ -123,6 +163,7 @@ class GuardedSocket(AssociationSocket):
             if count > MAXIMUM_PDU:
                 raise MessageRefused(f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
             body = self._read(count)
+            self._has_request = self._has_request or len(body) == count
             if kind == _P_DATA:
                 self.guard.take(body)
             return body
@@ -172,6 +213,30 @@ class GuardedSocket(AssociationSocket):
 def guard_connection(association: Association, limits: LimitsTable, memory: ReceivingMemory) -> None:
     """Put a guarded connection in the place of an association's own; before its threads run."""
     association.dul.socket = GuardedSocket(cast(Any, association.dul.socket), limits, memory)
+
+
+def end_associations(associations: Sequence[Association]) -> None:
+    """Abort associations side by side; one whose peer stopped in the middle of a PDU has its connection cut.
+
+    The thread that would send the A-ABORT is then waiting for the rest of the PDU, for as long as that may take.
+    """
+    enders = {
+        association: threading.Thread(target=association.abort, daemon=True)
+        for association in associations
+        if guarded(association).has_request
+    }
+    for association in associations:
+        if association not in enders:
+            guarded(association).interrupt()
+    for ender in enders.values():
+        ender.start()
+    deadline = time.monotonic() + ABORT_SECONDS
+    for association, ender in enders.items():
+        ender.join(timeout=max(0.0, deadline - time.monotonic()))
+        if ender.is_alive():
+            guarded(association).interrupt()
+    for ender in enders.values():
+        ender.join(timeout=ABORT_SECONDS)
 
 
 def guarded(association: Association) -> GuardedSocket:

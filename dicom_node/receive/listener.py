@@ -34,7 +34,7 @@ from dicom_node.receive.admission import (
 )
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.commitment import CommitmentDesk
-from dicom_node.receive.connection import MAXIMUM_PDU, guard_connection, guarded
+from dicom_node.receive.connection import MAXIMUM_PDU, end_associations, guard_connection, guarded
 from dicom_node.receive.counting import ReceptionCounts
 from dicom_node.receive.messages import receiving_memory
 from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
@@ -181,8 +181,7 @@ class Listener:
         with self._stored:
             self._stored.wait_for(lambda: self._storing == 0)
         _let_answer(self._active_associations())
-        for association in self._active_associations():
-            association.abort()
+        end_associations(self._active_associations())
         self._associations.settle()
         self._counts.report(self._intake, self._now(), at_once=True)
         self._servers = []
@@ -285,6 +284,7 @@ class Listener:
     def _on_end(self, event: evt.Event) -> None:
         self._associations.end(event.assoc)
         self._occupancy.leave(event.assoc)
+        guarded(event.assoc).guard.release()
 
     def _on_echo(self, event: evt.Event) -> int:
         log.info("echo", calling_ae=event.assoc.requestor.ae_title, address=event.assoc.requestor.address)

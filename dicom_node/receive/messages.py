@@ -95,6 +95,7 @@ class MessageGuard:
         self._now = now
         self._alive = alive
         self._begun_at: float | None = None
+        self._command_is_whole = False
         self._command_bytes = self._data_bytes = self._fragments = 0
 
     def take(self, pdu: bytes | bytearray) -> None:
@@ -120,11 +121,13 @@ class MessageGuard:
         self._memory.release(self)
 
     def _take_fragment(self, header: int, size: int) -> None:
-        if self._begun_at is None:
+        # A message ends with its data set; one that has none ends when the next command begins.
+        if self._begun_at is None or (header & _COMMAND and self._command_is_whole):
             self._begin()
         self._fragments += 1
         if header & _COMMAND:
             self._command_bytes += size
+            self._command_is_whole = bool(header & _LAST)
         else:
             self._data_bytes += size
             if not self._memory.claim(self, size, self._alive):
@@ -138,6 +141,7 @@ class MessageGuard:
     def _begin(self) -> None:
         self._memory.release(self)
         self._begun_at = self._now()
+        self._command_is_whole = False
         self._command_bytes = self._data_bytes = self._fragments = 0
 
     def _require_within_limits(self) -> None:

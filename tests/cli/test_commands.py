@@ -13,7 +13,9 @@ import pytest
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.settings import load_settings
+from tests.certificates import Authority
 from tests.ledger.test_cases import CASE
+from tests.peers import storescp
 from tests.running_node import write_config
 
 
@@ -237,3 +239,22 @@ def test_encode_says_when_smooth_contours_follow_pixel_edges_all_the_same(labell
         "the fractional segmentation holds 0 and 1 alone",
     ]
     assert encode_labels(labelled, tmp_path)[1] == []
+
+
+@pytest.mark.peer
+def test_echo_asks_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, theirs = authority.issue("node"), authority.issue("pacs")
+    with storescp(tmp_path / "peer", *theirs.dcmtk) as peer:
+        table = "[tls]\n" + "".join(f'{key} = "{path}"\n' for key, path in ours.table.items())
+        pacs = f'ae_title = "STORE"\nhost = "127.0.0.1"\nport = {peer.destination.port}\n'
+        destinations = (
+            f'[[destination]]\nname = "pacs"\ntls = true\n{pacs}'
+            f'[[destination]]\nname = "other"\ntls = true\ntls_name = "other.test"\n{pacs}'
+        )
+        config = write_config(tmp_path / "node", extra=table + destinations)
+        done = run("--config", str(config), "echo", "pacs", cwd=tmp_path)
+        wrong = run("--config", str(config), "echo", "other", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert wrong.returncode == 5
+    assert "Hostname mismatch" in wrong.stderr or "not valid for 'other.test'" in wrong.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.settings import load_settings
+from tests.certificates import Authority
 from tests.running_node import RunningNode, write_config
 
 pytestmark = pytest.mark.peer
@@ -33,6 +34,15 @@ def test_an_unknown_profile_ends_the_node_with_the_reason(tmp_path: Path) -> Non
     ended = serve(write_config(tmp_path, extra=destination))
     assert ended.returncode == 2
     assert 'no profile "x"' in ended.stderr
+
+
+def test_a_key_that_others_can_read_ends_the_node_with_the_reason(tmp_path: Path) -> None:
+    ours = Authority(tmp_path / "authority").issue("node")
+    ours.key.chmod(0o644)
+    table = "[tls]\n" + "".join(f'{key} = "{path}"\n' for key, path in ours.table.items())
+    ended = serve(write_config(tmp_path, extra=table))
+    assert ended.returncode == 2
+    assert f"chmod 600 {ours.key}" in ended.stderr
 
 
 def test_a_second_node_on_one_home_is_refused(tmp_path: Path) -> None:

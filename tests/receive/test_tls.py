@@ -13,7 +13,7 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.conformance import conformance_statement
@@ -109,6 +109,7 @@ class entity_over_tls:  # noqa: N801 - a context
 
     def __init__(self, node: Receiver, credentials: Credentials, *, calling: str = "TEST") -> None:
         self._node, self._credentials, self._calling = node, credentials, calling
+        self._open: list[socket.socket] = []
 
     def __enter__(self) -> tuple[Any, str]:
         entity = AE(ae_title=self._calling)
@@ -120,12 +121,15 @@ class entity_over_tls:  # noqa: N801 - a context
             contexts=contexts,
             ae_title=CALLING_AE,
             tls_args=(context, "127.0.0.1"),
+            evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: self._open.append(event.assoc.dul.socket.socket))],
         )
         return self._association, context.failure
 
     def __exit__(self, *_: object) -> None:
         if self._association.is_established:
             self._association.release()
+        for connection in self._open:
+            connection.close()  # pynetdicom leaves a socket open that the peer has closed first
 
 
 @pytest.mark.peer
