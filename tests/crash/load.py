@@ -22,6 +22,8 @@ from tests.running_node import RunningNode, write_config
 
 _RULE = '[[rule]]\nname = "all"\ncard = "torso"\nto = ["store", "archive"]\n'
 _FINAL = sorted(FINAL_STATES)
+SEGMENT_SECONDS = 0.3
+"""How long the stand-in takes: long enough to be killed in the middle."""
 
 
 class Load:
@@ -48,7 +50,7 @@ class Load:
         self._stored = stored
         self._most_unfinished = most_unfinished
         self._log = folder / "node.log"
-        self.node = RunningNode(config, module=MODULE)
+        self.node = RunningNode(config, {"QUICK_SECONDS": str(SEGMENT_SECONDS)}, MODULE)
         port = self.node.settings.node.port
         self.senders = [Sender(number, port, folder, self._has_room) for number in range(1, senders + 1)]
         self._ledger = open_database(self.node.settings.database_url)
@@ -83,13 +85,24 @@ class Load:
 
     def come_to_rest(self, seconds: float) -> None:
         """Have the scanners finish the series at hand, and wait until the node has nothing left to do."""
-        for sender in self.senders:
-            sender.end()
+        self.end_sending()
         deadline = time.monotonic() + seconds
         for sender in self.senders:
             sender.join(timeout=max(0.0, deadline - time.monotonic()))
-        while self.transitions.unfinished(_FINAL) and time.monotonic() < deadline:
+        while not self.is_at_rest() and time.monotonic() < deadline:
             time.sleep(0.2)
+
+    def end_sending(self) -> None:
+        """Have no scanner begin another series."""
+        for sender in self.senders:
+            sender.end()
+
+    def is_at_rest(self) -> bool:
+        """Whether the node has nothing left to do of what it was sent so far."""
+        try:
+            return self.transitions.unfinished(_FINAL) == 0
+        except SQLAlchemyError:
+            return False
 
     def judged(self) -> Judgement:
         """What became of everything that was sent."""

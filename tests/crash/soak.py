@@ -83,8 +83,10 @@ def soak(folder: Path, database: str | None, series: int, report: Callable[[str]
     with load.running():
         with _flapping(day, folder, stored, port):
             next_kill = time.monotonic() + KILL_SECONDS
-            while load.series_sent < series:
+            while load.series_sent < series or not load.is_at_rest():
                 time.sleep(1.0)
+                if load.series_sent >= series:
+                    load.end_sending()
                 pids = load.node.pids()
                 day.listener_bytes.append((load.series_sent, _resident(pids["listen"])))
                 if time.monotonic() > next_kill and "work" in pids:
