@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Judgement:
         return not (self.lost or self.duplicated or self.stuck)
 
 
-def judge(ledger: sa.Engine, acknowledged: Collection[Path], stores: dict[str, Iterable[str]]) -> Judgement:
+def judge(ledger: sa.Engine, acknowledged: Collection[Path], stores: Mapping[str, Iterable[str]]) -> Judgement:
     """Judge a node that has come to rest.
 
     Args:

@@ -8,21 +8,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
-import pydicom
-
-from dicom_node.ledger.cases import FINAL_STATES, Cases
-from dicom_node.ledger.database import open_database
-from tests.crash.invariants import Judgement, judge
-from tests.crash.senders import Sender
-from tests.crash.transitions import TRANSITIONS, Transitions
-from tests.peers import Peer, storescp
-from tests.quick.node import MODULE
-from tests.running_node import RunningNode, write_config
+from tests.crash.invariants import Judgement
+from tests.crash.load import Load
+from tests.crash.transitions import TRANSITIONS
+from tests.peers import storescp
 
 ROLES = {"listener": "listen", "worker": "work", "inference": "inference"}
 TARGETS = (*ROLES, "sender", "supervisor")
@@ -30,7 +23,6 @@ SENDERS = 4
 MOST_UNFINISHED = 8
 TRANSITION_SECONDS = 45.0
 REST_SECONDS = 420.0
-_RULE = '[[rule]]\nname = "all"\ncard = "torso"\nto = ["store", "archive"]\n'
 
 
 @dataclass
@@ -68,9 +60,7 @@ class CrashRun:
         self._database = database
         self._random = random.Random(seed)
         self._outcome = Outcome("SQLite" if database is None else "PostgreSQL")
-        self._node: RunningNode
-        self._senders: list[Sender]
-        self._transitions: Transitions
+        self._load: Load
 
     def run(self, kills: int, *, at_once: int = 1, report: Callable[[str], object] = lambda _: None) -> Outcome:
         """Kill so often, let the node come to rest, and judge.
@@ -81,15 +71,26 @@ class CrashRun:
             report: Gets a line for every transition at which something was killed.
         """
         began = time.monotonic()
-        with storescp(self._folder / "peer") as peer, self._started(peer):
-            for transition, targets in self._plan(kills, at_once):
-                self._kill_all(targets, transition)
-                done = sum(self._outcome.kills.values())
-                report(f"{time.monotonic() - began:6.0f} s  {done:4} kills: {transition}, {', '.join(targets)}")
-            self._come_to_rest()
-            self._judge(peer)
+        with storescp(self._folder / "peer") as peer:
+            self._load = Load(
+                self._folder, self._database, peer.destination, peer.folder,
+                senders=SENDERS, most_unfinished=MOST_UNFINISHED,
+            )  # fmt: skip
+            with self._load.running():
+                for transition, targets in self._plan(kills, at_once):
+                    self._kill_all(targets, transition)
+                    done = sum(self._outcome.kills.values())
+                    report(f"{time.monotonic() - began:6.0f} s  {done:4} kills: {transition}, {', '.join(targets)}")
+                self._load.come_to_rest(REST_SECONDS)
+                self._conclude()
         self._outcome.seconds = time.monotonic() - began
         return self._outcome
+
+    def _conclude(self) -> None:
+        self._outcome.judgement = self._load.judged()
+        self._outcome.series = self._load.series_sent
+        self._outcome.images = len(self._load.acknowledged)
+        self._outcome.attempts = self._load.attempts()
 
     def _plan(self, kills: int, at_once: int) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Transition after transition, and target after target: their numbers have no common divisor, so all meet."""
@@ -98,36 +99,9 @@ class CrashRun:
         for begun in range(0, kills, at_once):
             yield next(transitions), tuple(islice(targets, min(at_once, kills - begun)))
 
-    @contextmanager
-    def _started(self, peer: Peer) -> Iterator[None]:
-        table = peer.destination
-        destination = (
-            f'[[destination]]\nname = "{table.name}"\nae_title = "{table.ae_title}"\nhost = "{table.host}"\n'
-            f"port = {table.port}\nretry_seconds = {[1] * 30}\ntimeout_seconds = 20\n"
-        )
-        config = write_config(self._folder / "node", extra=destination + _RULE, database=self._database)
-        log = (self._folder / "node.log").open("wb")
-        self._node = RunningNode(config, module=MODULE, messages=log)
-        ledger = open_database(self._node.settings.database_url)
-        self._transitions = Transitions(ledger, lambda: sum(sender.progress() for sender in self._senders))
-        port = self._node.settings.node.port
-        self._senders = [Sender(number, port, self._folder, self._has_room) for number in range(1, SENDERS + 1)]
-        try:
-            with log, self._node:
-                for sender in self._senders:
-                    sender.start()
-                yield
-        finally:
-            for sender in self._senders:
-                sender.end()
-            ledger.dispose()
-
-    def _has_room(self) -> bool:
-        return self._transitions.unfinished(sorted(FINAL_STATES)) < MOST_UNFINISHED
-
     def _kill_all(self, targets: Sequence[str], transition: str) -> None:
         pids = {target: self._pid(target) for target in targets}
-        is_seen = self._transitions.wait_for(transition, TRANSITION_SECONDS)
+        is_seen = self._load.transitions.wait_for(transition, TRANSITION_SECONDS)
         for target in sorted(targets, key=lambda name: name == "supervisor"):  # with it, all its processes die
             if self._random.random() < 0.5:
                 time.sleep(self._random.random() * 0.03)
@@ -136,10 +110,10 @@ class CrashRun:
 
     def _kill(self, target: str, pid: int) -> None:
         if target == "supervisor":
-            self._node.kill()
-            self._node.start()
+            self._load.node.kill()
+            self._load.node.start()
         elif target == "sender":
-            while not any(sender.kill() for sender in self._random.sample(self._senders, SENDERS)):
+            while not any(sender.kill() for sender in self._random.sample(self._load.senders, SENDERS)):
                 time.sleep(0.001)
         else:
             try:
@@ -150,46 +124,13 @@ class CrashRun:
     def _pid(self, target: str) -> int:
         deadline = time.monotonic() + 2 * TRANSITION_SECONDS
         while target in ROLES:
-            pid = self._node.pids().get(ROLES[target])
+            pid = self._load.node.pids().get(ROLES[target])
             if pid is not None:
                 return pid
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the {target} was not started again")
             time.sleep(0.02)
         return 0
-
-    def _come_to_rest(self) -> None:
-        for sender in self._senders:
-            sender.end()
-        deadline = time.monotonic() + REST_SECONDS
-        for sender in self._senders:
-            sender.join(timeout=max(0.0, deadline - time.monotonic()))
-        while self._transitions.unfinished(sorted(FINAL_STATES)) and time.monotonic() < deadline:
-            time.sleep(0.2)
-
-    def _judge(self, peer: Peer) -> None:
-        ledger = open_database(self._node.settings.database_url)
-        acknowledged = {path for sender in self._senders for path in sender.sent.acknowledged}
-        archive = (self._node.settings.node.home / "archive").rglob("*.dcm")
-        stores = {
-            "archive": [path.stem for path in archive],
-            "store": [_sop_instance(path) for path in peer.folder.iterdir()],
-        }
-        judgement = judge(ledger, acknowledged, stores)
-        judgement.stuck.extend(
-            f"{sender.name} could not send its series" for sender in self._senders if sender.is_alive()
-        )
-        waiting = self._transitions.unfinished(sorted(FINAL_STATES))
-        judgement.stuck.extend([f"{waiting} series or cases still have work to do"] if waiting else [])
-        self._outcome.attempts = Counter(case.attempt for case in Cases(ledger).list())
-        ledger.dispose()
-        self._outcome.series = sum(len(sender.sent.series) for sender in self._senders)
-        self._outcome.images = len(acknowledged)
-        self._outcome.judgement = judgement
-
-
-def _sop_instance(path: Path) -> str:
-    return str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
 
 
 def table(outcome: Outcome) -> str:

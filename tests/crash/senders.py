@@ -43,6 +43,7 @@ class Sender(threading.Thread):
     def __init__(self, number: int, port: int, folder: Path, may_begin: Callable[[], bool]) -> None:
         super().__init__(name=f"sender {number}", daemon=True)
         self.sent = Sent()
+        self.broke: Exception | None = None
         self._number = number
         self._port = port
         self._folder = folder
@@ -53,6 +54,13 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Send series after series until told to end; the series at hand is brought to its end."""
+        try:
+            self._send_series()
+        except Exception as error:
+            self.broke = error  # whoever judges looks at it
+            raise
+
+    def _send_series(self) -> None:
         seed = self._number * 1000
         while not self._ended.is_set():
             if not self._may_begin():

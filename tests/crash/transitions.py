@@ -73,7 +73,7 @@ class Transitions:
             return int(connection.scalar(waiting) or 0) + int(connection.scalar(cases) or 0)
 
 
-def _statement(transition: str) -> sa.Select[Any]:
+def _statement(transition: str) -> Any:
     if transition == "recorded":
         return sa.select(sa.func.count(), sa.literal("instances")).select_from(db.instances)
     if transition == "quiet":

@@ -1,11 +1,13 @@
 """Machines of a site: network namespaces joined to this machine by veth pairs, each with processes of its own.
 
-Every machine sees the same files, as machines that mount one share at the same path do. Needs root.
+Every machine sees the same files, as machines that mount one share at the same path do. Where namespaces may not be
+made (no root, a container without the right) they are process groups on addresses of 127.0.0.0/8 instead.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +15,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-NETWORK = "10.207"
-"""First half of the addresses: machine n has 10.207.n.2, and reaches this machine at 10.207.n.1."""
+NETWORK = f"10.{200 + os.getpid() % 50}"
+"""First half of the addresses: machine n has 10.x.n.2, and reaches this machine at 10.x.n.1."""
+TAG = f"dn{os.getpid() % 100_000}h"
+"""Names of namespaces begin with it; short, since names of links derive from it and have 15 characters at most."""
 
 
 @dataclass
@@ -25,24 +30,29 @@ class Host:
     """One machine.
 
     Attributes:
-        namespace: Its network namespace.
+        name: Its name, and that of its network namespace.
         address: Its own address.
         gateway: This machine's address, as it sees it.
         config: Its node.toml.
     """
 
-    namespace: str
+    name: str
     address: str
     gateway: str
     config: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    @property
+    def enter(self) -> list[str]:
+        """What a command begins with so that it runs on this machine."""
+        return ["ip", "netns", "exec", self.name] if is_isolated() else []
+
     def start(self, role: str, *, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """``dicom-node listen`` or ``work`` on this machine, in a process group of its own."""
         command = [sys.executable, "-m", "tests.quick.node", "--config", str(self.config), role]
-        with (self.config.parent / f"{self.namespace}-{role}.log").open("ab") as log:
+        with (self.config.parent / f"{self.name}-{role}.log").open("ab") as log:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command],
+                [*self.enter, *command],
                 env={**os.environ, **(environment or {})},
                 stderr=log,
                 start_new_session=True,
@@ -57,19 +67,28 @@ class Host:
             process.wait()
 
 
+@cache
+def is_isolated() -> bool:
+    """Whether machines are network namespaces here."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    return subprocess.run(["ip", "netns", "list"], capture_output=True, check=False).returncode == 0 and (
+        subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
 @contextmanager
-def hosts(folder: Path, count: int, *, tag: str, tables: dict[str, Any]) -> Iterator[list[Host]]:
+def hosts(folder: Path, count: int, *, tables: dict[str, Any]) -> Iterator[list[Host]]:
     """Machines that share a home and a database.
 
     Args:
         folder: For their configuration, their logs and the shared home.
         count: How many.
-        tag: At most six letters that no other test uses: names of namespaces and links begin with it.
         tables: ``database`` and ``destination`` (port of a receiver on this machine), and ``port`` of the listener.
     """
     made: list[Host] = []
     try:
-        made += [_host(folder, number, tag, tables) for number in range(1, count + 1)]
+        made += [_host(folder, number, tables) for number in range(1, count + 1)]
         yield made
     finally:
         for host in made:
@@ -77,31 +96,38 @@ def hosts(folder: Path, count: int, *, tag: str, tables: dict[str, Any]) -> Iter
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-        for number in range(1, count + 1):
-            subprocess.run(["ip", "link", "del", f"{tag}{number}o"], check=False, capture_output=True)
-            subprocess.run(["ip", "netns", "del", f"{tag}{number}"], check=False, capture_output=True)
+        for number in range(1, count + 1) if is_isolated() else ():
+            subprocess.run(["ip", "link", "del", f"{TAG}{number}o"], check=False, capture_output=True)
+            subprocess.run(["ip", "netns", "del", f"{TAG}{number}"], check=False, capture_output=True)
 
 
-def _host(folder: Path, number: int, tag: str, tables: dict[str, Any]) -> Host:
-    namespace, outside, inside = f"{tag}{number}", f"{tag}{number}o", f"{tag}{number}i"
-    address, gateway = f"{NETWORK}.{number}.2", f"{NETWORK}.{number}.1"
-    _ip("netns", "add", namespace)
-    _ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", namespace)
-    _ip("addr", "add", f"{gateway}/30", "dev", outside)
-    _ip("link", "set", outside, "up")
-    _ip("-n", namespace, "addr", "add", f"{address}/30", "dev", inside)
-    _ip("-n", namespace, "link", "set", inside, "up")
-    _ip("-n", namespace, "link", "set", "lo", "up")
-    config = folder / f"{namespace}.toml"
+def _host(folder: Path, number: int, tables: dict[str, Any]) -> Host:
+    name, address, gateway = f"{TAG}{number}", f"127.0.0.{number + 1}", "127.0.0.1"
+    if is_isolated():
+        address, gateway = f"{NETWORK}.{number}.2", f"{NETWORK}.{number}.1"
+        _join(name, address, gateway)
+    config = folder / f"{name}.toml"
     config.write_text(
-        f'[node]\nname = "{namespace}"\nhome = "{folder / "home"}"\nbind = "{address}"\nport = {tables["port"]}\n'
+        f'[node]\nname = "{name}"\nhome = "{folder / "home"}"\nbind = "{address}"\nport = {tables["port"]}\n'
         f'quiet_seconds = 0.5\ndatabase = "{str(tables["database"]).replace("127.0.0.1", gateway)}"\n'
         "[archive]\nenabled = false\n"
-        f'[[peer]]\nae_title = "*"\naddress = "{NETWORK}.0.0/16"\n'
+        f'[[peer]]\nae_title = "*"\naddress = "{NETWORK}.0.0/16"\n[[peer]]\nae_title = "*"\naddress = "127.0.0.0/8"\n'
         f'[[destination]]\nname = "pacs"\nae_title = "STORE"\nhost = "{gateway}"\nport = {tables["destination"]}\n'
         "retry_seconds = [1, 1, 2, 2, 5, 5, 10, 10, 30, 30]\ntimeout_seconds = 20\n"
     )
-    return Host(namespace, address, gateway, config)
+    return Host(name, address, gateway, config)
+
+
+def _join(name: str, address: str, gateway: str) -> None:
+    """Make a namespace and join it to this machine."""
+    outside, inside = f"{name}o", f"{name}i"
+    _ip("netns", "add", name)
+    _ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", name)
+    _ip("addr", "add", f"{gateway}/30", "dev", outside)
+    _ip("link", "set", outside, "up")
+    _ip("-n", name, "addr", "add", f"{address}/30", "dev", inside)
+    _ip("-n", name, "link", "set", inside, "up")
+    _ip("-n", name, "link", "set", "lo", "up")
 
 
 def _ip(*arguments: str) -> None:

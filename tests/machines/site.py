@@ -53,7 +53,8 @@ class Record:
         """Executor that runs a case's workflow now."""
         statement = "SELECT executor_id FROM dbos.workflow_status WHERE workflow_uuid = :id AND status = 'PENDING'"
         with self.engine.connect() as connection:
-            return connection.scalar(sa.text(statement), {"id": f"{case.case_id}.{case.attempt}"})
+            found = connection.scalar(sa.text(statement), {"id": f"{case.case_id}.{case.attempt}"})
+        return None if found is None else str(found)
 
     def wait_for(self, what: Any, seconds: float, words: str) -> Any:
         """What a function returns once that is true.
