@@ -44,7 +44,7 @@ def test_results_for_a_destination_that_was_down_are_delivered_without_being_mad
 
 
 def test_a_case_is_done_once_the_archive_has_committed_to_its_results(tmp_path: Path) -> None:
-    """Orthanc reports over an association of its own, to the listener; the worker waits for it without sending again."""
+    """Orthanc reports over an association of its own, to the listener; the worker waits and sends nothing again."""
     spec = PhantomSpec(
         modality="CT", anatomy="torso", slices=40, rows=64, columns=80,
         row_spacing=5.0, column_spacing=5.0, slice_spacing=10.0,
