@@ -10,12 +10,13 @@ from dicom_node import __version__
 from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.echo import RESULT_CLASSES
 from dicom_node.receive.connection import MAXIMUM_PDU
-from dicom_node.receive.listener import IMAGE_CLASSES, TRANSFER_SYNTAXES
+from dicom_node.receive.offered import IMAGE_CLASSES, TRANSFER_SYNTAXES
 from dicom_node.settings import Settings
 from dicom_node.uids import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     LABEL_MAP_SEGMENTATION,
+    STORAGE_COMMITMENT,
     STUDY_ROOT_FIND,
     VERIFICATION,
 )
@@ -65,11 +66,16 @@ def _ports(settings: Settings) -> list[int]:
 
 
 def _storage_scp(settings: Settings) -> str:
-    classes = [VERIFICATION, *dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))]
+    classes = [VERIFICATION, STORAGE_COMMITMENT, *dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))]
     text = "## Accepted as SCP\n\n" + _table(("SOP class", "UID"), [(UID(uid).name, uid) for uid in classes])
     text += "\n\nEach storage class is accepted in one of these transfer syntaxes, the first that is proposed:\n\n"
     text += _table(("transfer syntax", "UID"), [(UID(uid).name, uid) for uid in TRANSFER_SYNTAXES])
-    return text + "\n\n" + _table(
+    text += (
+        "\n\nStorage commitment: what is on record and on disk is committed to; the report goes out over a new "
+        "association to the peer, for up to five hours. As its SCU the node takes reports of destinations it asked "
+        "(both roles are accepted in role selection).\n\n"
+    )
+    return text + _table(
         ("C-STORE status", "meaning"),
         [
             ("0000", "the instance is on disk, fsynced, and on record (also when it was on record before)"),
@@ -87,6 +93,7 @@ def _storage_scp(settings: Settings) -> str:
 def _storage_scu(settings: Settings) -> str:
     rows = [(sop_class_name(uid), uid, f"C-STORE{_CONDITIONS.get(uid, '')}") for uid in RESULT_CLASSES]
     rows.append((UID(STUDY_ROOT_FIND).name, STUDY_ROOT_FIND, "C-FIND, to confirm arrival"))
+    rows.append((UID(STORAGE_COMMITMENT).name, STORAGE_COMMITMENT, "N-ACTION, where it is configured"))
     destinations = [
         (item.name, item.ae_title, f"{item.host}:{item.port}", item.profile, item.confirm)
         for item in settings.destinations

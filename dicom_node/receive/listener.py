@@ -5,22 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import cast
 from uuid import uuid4
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 from dicom_node.errors import SettingsError, UsageError
 from dicom_node.ledger.intake import Intake
@@ -34,11 +30,12 @@ from dicom_node.receive.admission import (
 )
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.commitment import CommitmentDesk
-from dicom_node.receive.connection import MAXIMUM_PDU, end_associations, guard_connection, guarded
+from dicom_node.receive.connection import end_associations, guard_connection, guarded
 from dicom_node.receive.counting import ReceptionCounts
 from dicom_node.receive.messages import receiving_memory
 from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
 from dicom_node.receive.occupancy import Occupancy
+from dicom_node.receive.offered import application_entity
 from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
@@ -47,36 +44,10 @@ from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Ans
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
 from dicom_node.uids import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    STORAGE_COMMITMENT,
     VERIFICATION,
-    is_uid,
 )
 
 log = get_logger("receive")
-
-IMAGE_CLASSES: Final = (
-    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
-)
-TRANSFER_SYNTAXES: Final = (
-    # pynetdicom accepts the first of OUR list that the peer proposes in a context (PS3.8 7.1.1.14 leaves it to the
-    # acceptor). Plain ones first: every sender can make them and nothing has to be decoded. Then what is lossless
-    # by definition, cheapest first; JPEG 2000 (.91) may be lossy and is taken only when nothing else is offered.
-    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
-    "1.2.840.10008.1.2",  # Implicit VR Little Endian
-    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
-    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
-    "1.2.840.10008.1.2.4.70",  # JPEG Lossless, first-order prediction
-    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
-    "1.2.840.10008.1.2.5",  # RLE Lossless
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless Only
-    "1.2.840.10008.1.2.4.91",  # JPEG 2000
-)
 
 _SETTLE_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
@@ -106,7 +77,7 @@ class Listener:
         self._intake = intake
         self._wanted_port = settings.node.port if port is None else port
         self._now = now
-        self._ae = _application_entity(settings)
+        self._ae = application_entity(settings)
         self._servers: list[GatedServer] = []
         self._occupancy = Occupancy(settings.limits)
         self._memory = receiving_memory(settings.limits)
@@ -347,35 +318,6 @@ class Listener:
         if self._umask is not None:
             os.umask(self._umask)
             self._umask = None
-
-
-def _application_entity(settings: Settings) -> Any:
-    entity = AE(ae_title=settings.node.ae_title)
-    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    # Counted in occupancy.py: pynetdicom counts connections that have not asked for an association too.
-    entity.maximum_associations = sys.maxsize
-    entity.maximum_pdu_size = MAXIMUM_PDU
-    entity.acse_timeout = settings.limits.negotiation_seconds
-    entity.network_timeout = settings.limits.idle_seconds
-    entity.add_supported_context(VERIFICATION)
-    # SCP for who sends to us; SCU when a destination opens an association to report to us, with roles exchanged
-    entity.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
-    accepted = dict.fromkeys((*IMAGE_CLASSES, *settings.node.storage_classes))
-    for peer in settings.peers:
-        unknown = [sop_class for sop_class in peer.storage_classes if sop_class not in accepted]
-        if unknown:
-            raise SettingsError(
-                f'[[peer]] "{peer.ae_title}" storage_classes: {unknown} are not accepted by this node; '
-                "add them to [node] storage_classes"
-            )
-    for sop_class in accepted:
-        if not is_uid(sop_class):
-            raise SettingsError(f'[node] storage_classes: "{sop_class}" is not a UID')
-        if uid_to_service_class(sop_class) is not StorageServiceClass:
-            register_uid(sop_class, "DicomNode" + sop_class.replace(".", "_"), StorageServiceClass)
-        entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
-    return entity
 
 
 def _let_answer(associations: Sequence[Association]) -> None:

@@ -20,7 +20,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_node.errors import SettingsError, UsageError
 from dicom_node.ledger import database
 from dicom_node.ledger.intake import Association, Intake
-from dicom_node.receive.listener import MAXIMUM_PDU, Listener
+from dicom_node.receive.connection import MAXIMUM_PDU
+from dicom_node.receive.listener import Listener
 from dicom_node.settings import Settings
 from tests.peers import Receiver, receiver, run_tool, wait_until
 from tests.phantoms import PhantomSpec, write

@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.errors import SettingsError
-from dicom_node.receive.listener import IMAGE_CLASSES
+from dicom_node.receive.offered import IMAGE_CLASSES
 from dicom_node.receive.storing import Arrival
 from dicom_node.settings import PeerTable
 from tests.peers import Receiver, receiver, run_tool
