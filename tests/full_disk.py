@@ -1,14 +1,36 @@
-"""A disk that is full from its n-th operation on: for this process, and without a disk of its own."""
+"""Full disks: one that is full from its n-th operation on, for this process alone; and a real one that is small."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own; the test is skipped where mounting one is not permitted.
+
+    Args:
+        folder: Where; made.
+        size: As tmpfs takes it: "64k", "4m".
+    """
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small disk is not permitted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 class FullDisk:

@@ -256,6 +256,17 @@ def insert_or_nothing(connection: sa.Connection, table: sa.Table) -> sqlite.Inse
     return postgresql.insert(table).on_conflict_do_nothing().execution_options(**counting)
 
 
+def committed_nothing(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether an error proves that its transaction is not on record and never will be.
+
+    On SQLite, which one listener alone writes to: no room, no lock, no right to write. Where writing or syncing itself
+    failed, or a connection broke, the commit may be found after a restart all the same.
+    """
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
+    name = str(getattr(cause, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_READONLY"))
+
+
 def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
     """The database's own clock, seconds since the epoch: the one clock that all machines share."""
     if connection.dialect.name == "sqlite":
