@@ -1,6 +1,7 @@
 """``python -m tests.quick.node``: ``dicom-node`` with a stand-in for the network; everything else is the node's own.
 
 The inference process starts in half a second instead of four and answers at once, so that many kills fit into minutes.
+``QUICK_BUSY_MILLISECONDS`` says how long a locked database is waited for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from dicom_node import serve
 from dicom_node.cli import main
+from dicom_node.ledger import database
 from dicom_node.segment.inference_process import InferenceProcess
 
 MODULE = "tests.quick.node"
@@ -24,6 +26,7 @@ def _start(role: str, config: Path | None) -> subprocess.Popen[bytes]:
 
 if __name__ == "__main__":
     serve._start = _start
+    database.BUSY_MILLISECONDS = int(os.environ.get("QUICK_BUSY_MILLISECONDS", database.BUSY_MILLISECONDS))
     defaults = InferenceProcess.__init__.__kwdefaults__
     defaults["command"] = (sys.executable, "-m", "tests.quick.inference")
     main()
