@@ -27,7 +27,16 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05].*\.", re.DOTALL)
 
 def traced(trace: Path, *command: str, timeout: float) -> subprocess.CompletedProcess[str]:
     """Run a command, and all it starts, with loopback alone; every address it calls goes to a file."""
-    follow = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none"]
+    follow = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-e",
+        "trace=connect,sendto,sendmsg,sendmmsg",
+        "-e",
+        "signal=none",
+    ]
     inside = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", *follow, "-o", str(trace), *command]
     return subprocess.run(
         ["unshare", "--net", *inside], cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout
