@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -45,18 +46,21 @@ def write_durably_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     make_directory_durably(path.parent)
     part = path.parent / f".{uuid4().hex}.part"
-    try:
-        with part.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except Exception as error:
-        part.unlink(missing_ok=True)
-        if no_room := _no_room(error):
-            raise StorageFull(f"no room to write {path.name}: {no_room.strerror}; free space and retry") from error
-        raise
-    fsync_directory(path.parent)
+    with _no_room_said(path.name):
+        try:
+            with part.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except Exception:
+            part.unlink(missing_ok=True)
+            raise
+        try:
+            fsync_directory(path.parent)
+        except Exception:
+            path.unlink(missing_ok=True)  # a name that a power cut may take back is no name
+            raise
 
 
 def file_sha256(path: Path) -> str:
@@ -66,21 +70,51 @@ def file_sha256(path: Path) -> str:
 
 
 def make_directory_durably(path: Path) -> None:
-    """Make a directory and its missing parents, each recorded in its own parent before this returns."""
+    """Make a directory and its missing parents, each recorded in its own parent before this returns.
+
+    Raises:
+        StorageFull: The disk or quota has no room for it.
+        OSError: Any other failure of the file system.
+    """
     if path.is_dir():
         return
     make_directory_durably(path.parent)
-    path.mkdir(exist_ok=True)
-    fsync_directory(path.parent)
+    with _no_room_said(path.name):
+        path.mkdir(exist_ok=True)
+        try:
+            fsync_directory(path.parent)
+        except Exception:
+            with suppress(OSError):  # somebody else may have put a file into it, and made it durable
+                path.rmdir()  # else whoever comes next would take it for recorded
+            raise
 
 
 def fsync_directory(path: Path) -> None:
-    """Make the names inside a directory durable."""
+    """Make the names inside a directory durable.
+
+    Raises:
+        StorageFull: The disk or quota has no room for them.
+        OSError: Any other failure of the file system.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with _no_room_said(path.name):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _no_room_said(name: str) -> Iterator[None]:
+    """Turn what says that a disk or a quota has no room into the node's own error."""
+    try:
+        yield
+    except StorageFull:
+        raise  # said already
+    except Exception as error:
+        if no_room := _no_room(error):
+            raise StorageFull(f"no room to write {name}: {no_room.strerror}; free space and retry") from error
+        raise
 
 
 def _no_room(error: BaseException) -> OSError | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
@@ -19,6 +20,7 @@ from dbos._serialization import DBOSPortableJSONSerializer
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicom_node.settings import Settings
+from dicom_node.sqlite_file import require_sound
 
 WORKFLOW_VERSION = "1"
 """Raised only when the order of a workflow's steps changes; pending cases of another version would wait for it."""
@@ -39,11 +41,16 @@ class Engine:
     Args:
         settings: Where the checkpoints live: beside the ledger on SQLite, in the same PostgreSQL otherwise.
 
+    Raises:
+        SettingsError: The file of the checkpoints is damaged.
+
     One engine a process: register workflows, :meth:`launch`, declare queues, then enqueue.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.executor_id = settings.node.name if settings.is_shared else "local"
+        if not settings.node.database:
+            require_sound(_sqlite_path(settings))
         config: DBOSConfig = {
             "name": "dicom-node",
             "system_database_url": settings.database_url if settings.node.database else _sqlite_url(settings),
@@ -206,4 +213,8 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def _sqlite_url(settings: Settings) -> str:
-    return f"sqlite:///{(settings.node.home / 'workflows.sqlite').absolute()}"
+    return f"sqlite:///{_sqlite_path(settings)}"
+
+
+def _sqlite_path(settings: Settings) -> Path:
+    return (settings.node.home / "workflows.sqlite").absolute()

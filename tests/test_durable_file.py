@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dicom_node.durable_file import write_durably
+from dicom_node.durable_file import make_directory_durably, write_durably
 from dicom_node.errors import StorageFull
+from tests.full_disk import FullDisk, small_disk
 
 
 def test_the_content_is_written_in_order(tmp_path: Path) -> None:
@@ -42,22 +42,30 @@ def test_the_file_is_fsynced_before_it_gets_its_name(tmp_path: Path, monkeypatch
     assert calls == ["fsync", "rename", "fsync"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mounting a file system is not permitted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 @pytest.mark.peer
-def test_a_full_disk_is_told_apart_and_keeps_what_it_has(small_disk: Path) -> None:
-    write_durably(small_disk / "kept", [b"kept"])
-    with pytest.raises(StorageFull, match="no room"):
-        write_durably(small_disk / "large", [bytes(16384)] * 8)
-    assert {path.name for path in small_disk.iterdir()} == {"kept"}
+def test_a_full_disk_is_told_apart_and_keeps_what_it_has(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        write_durably(disk / "kept", [b"kept"])
+        with pytest.raises(StorageFull, match="no room"):
+            write_durably(disk / "large", [bytes(16384)] * 8)
+        assert {path.name for path in disk.iterdir()} == {"kept"}
+
+
+def test_a_name_that_could_not_be_made_durable_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    disk.empty()
+    write_durably(tmp_path / "first", [b"x"])
+    disk.empty(len(disk.used) - 1)
+    with pytest.raises(StorageFull, match="no room to write"):
+        write_durably(tmp_path / "second", [b"x"])
+    assert {path.name for path in tmp_path.iterdir()} == {"first"}
+
+
+def test_a_folder_that_could_not_be_recorded_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    disk.empty(1)
+    with pytest.raises(StorageFull, match="no room to write"):
+        make_directory_durably(tmp_path / "folder")
+    disk.empty()
+    make_directory_durably(tmp_path / "folder")
+    assert disk.used == ["mkdir", "fsync"]

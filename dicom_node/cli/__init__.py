@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, SettingsError
 
 
 def main() -> None:
@@ -19,3 +19,10 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         raise SystemExit(1) from None
+    except Exception as error:
+        from dicom_node.sqlite_file import damage_of, damaged  # noqa: PLC0415
+
+        if (damage := damage_of(error)) is None:
+            raise
+        sys.stderr.write(f"dicom-node: {damaged('the database of the node', damage)}\n")
+        raise SystemExit(SettingsError.exit_code) from None

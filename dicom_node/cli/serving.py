@@ -33,13 +33,13 @@ def run_serve(settings: Settings, config: Path | None) -> None:
 
 def run_listener(settings: Settings, *, supervisor: int | None) -> None:
     """Run the listener until SIGTERM or SIGINT."""
-    from dicom_node.ledger.database import open_database  # noqa: PLC0415
+    from dicom_node.ledger.database import open_sound_database  # noqa: PLC0415
     from dicom_node.ledger.home import require_same_home  # noqa: PLC0415
     from dicom_node.ledger.intake import Intake  # noqa: PLC0415
     from dicom_node.receive.listener import Listener  # noqa: PLC0415
 
     with _process(settings, None, supervisor=supervisor) as stop:  # the listener locks its home itself
-        database = open_database(settings.database_url)
+        database = open_sound_database(settings.database_url)
         if settings.is_shared:
             require_same_home(database, settings.node.home)
         listener = Listener(settings, Intake(database))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pydicom
 from pydicom import Dataset
 from pydicom.config import IGNORE
+from pydicom.datadict import keyword_for_tag
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -196,9 +197,8 @@ def read_dataset(
                 stop_before_pixels=stop_before_pixels,
                 specific_tags=list(specific_tags) if specific_tags else None,
             )
-            # Values are converted when they are first looked at; damaged ones are to raise here, not later.
-            for _ in (*dataset.file_meta, *dataset.iterall()):
-                pass
+            for part in (dataset.file_meta, dataset):
+                _require_readable(part)
     except InputRefused:
         raise
     except InvalidDicomError as error:
@@ -208,6 +208,22 @@ def read_dataset(
     except Exception as error:  # on damaged bytes pydicom raises nearly anything
         raise InputRefused(f"damaged DICOM file: {error}") from error
     return dataset
+
+
+def _require_readable(dataset: pydicom.Dataset) -> None:
+    """Look at every value: they are converted when they are first looked at, and damaged ones are to raise here.
+
+    What pydicom says of a value quotes it, and it may be a patient's name under another value representation.
+    """
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+            items = element.value if element.VR == "SQ" else ()
+        except Exception as error:  # on damaged bytes pydicom raises nearly anything
+            name = keyword_for_tag(tag) or str(tag)
+            raise InputRefused(f"damaged DICOM file: the value of {name} cannot be read") from error
+        for item in items:
+            _require_readable(item)
 
 
 def _uid(value: object) -> UID:

@@ -20,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dicom_node.errors import LedgerUnreachable, SettingsError, UsageError
+from dicom_node.sqlite_file import damage_of, damaged, require_sound
 
 BUSY_MILLISECONDS = 30_000
 IDLE_MILLISECONDS = 10_000
@@ -243,6 +244,19 @@ def open_existing_database(url: str) -> sa.Engine:
     return open_database(url)
 
 
+def open_sound_database(url: str) -> sa.Engine:
+    """Connect to the ledger as :func:`open_database` does, once its file has been read through.
+
+    For the processes that go on for days: a page that is damaged would be noticed by the first case that needs it.
+
+    Raises:
+        SettingsError: The file is damaged. LedgerUnreachable: As there.
+    """
+    if _is_sqlite(url):
+        require_sound(Path(str(sa.make_url(url).database)))
+    return open_database(url)
+
+
 def reading(engine: sa.Engine) -> sa.Connection:
     """A connection for SELECT alone, as a context manager."""
     return engine.connect().execution_options(**{_READER: True})
@@ -254,6 +268,17 @@ def insert_or_nothing(connection: sa.Connection, table: sa.Table) -> sqlite.Inse
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing().execution_options(**counting)
     return postgresql.insert(table).on_conflict_do_nothing().execution_options(**counting)
+
+
+def committed_nothing(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether an error proves that its transaction is not on record and never will be.
+
+    On SQLite, which one listener alone writes to: no room, no lock, no right to write. Where writing or syncing itself
+    failed, or a connection broke, the commit may be found after a restart all the same.
+    """
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
+    name = str(getattr(cause, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_READONLY"))
 
 
 def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
@@ -320,11 +345,9 @@ def _with_tables(engine: sa.Engine) -> sa.Engine:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
                 metadata.create_all(connection)
     except sa.exc.DatabaseError as error:
-        if "not a database" not in str(error) and "malformed" not in str(error):
+        if damage_of(error) is None:
             raise
-        raise SettingsError(
-            f"{engine.url.database} is damaged ({error.orig}): restore it from a backup, or move it away"
-        ) from error
+        raise SettingsError(damaged(str(engine.url.database), str(error.orig))) from error
     return engine
 
 

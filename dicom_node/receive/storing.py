@@ -17,6 +17,7 @@ from zlib import crc32
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.errors import ImageGone, InputRefused, StorageFull
+from dicom_node.ledger.database import committed_nothing
 from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.logs import get_logger
 from dicom_node.receive.identity import Identity, read_identity
@@ -177,13 +178,20 @@ class Reception:
         return Answer(SUCCESS)
 
     def _keep(self, instance: Instance, identity: Identity, file: SpoolFile) -> None:
-        """Write and record; once more where retention was just removing an earlier file of the same name."""
-        self._spool.write(identity, file)
+        """Write and record; once more where retention was just removing an earlier file of the same name.
+
+        What certainly is not on record does not stay: on a full disk each such file would take room for nothing.
+        """
+        path = self._spool.write(identity, file)
         try:
             self._recorder.record(instance)
         except ImageGone:
             self._spool.write(identity, file)
             self._recorder.record(instance)
+        except SQLAlchemyError as error:
+            if committed_nothing(error):
+                path.unlink(missing_ok=True)
+            raise
 
     def _is_kept(self, known: Instance) -> bool:
         """Have retention keep the series of an image that came again; False where it was quicker."""

@@ -13,8 +13,11 @@ from dicom_node.logs import get_logger
 
 _log = get_logger("worker")
 
-STARTS_PER_STEP = 10
-"""A step that began this often without ending took the process down with it each time: the case is held."""
+STARTS_PER_STEP = 3
+"""A step that began this often without ending took the process down with it each time: the case is held.
+
+An orderly stop forgives them, and what another worker takes over is another attempt, which counts from the beginning.
+"""
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,6 @@ class Collector:
             return decide_series(self._router, headers, series.calling_ae), None
         except NodeError as error:
             return None, error.message
+        except Exception as error:  # noqa: BLE001 - one series that cannot be read must not keep others from being opened
+            _log.exception("series not routed", series=series.series_instance_uid)
+            return None, f"it could not be routed ({type(error).__name__}); the log says where"

@@ -12,10 +12,10 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.engine import Engine
-from dicom_node.errors import DeliveryRefused, InputRefused, NodeError
+from dicom_node.errors import DeliveryRefused, InputRefused, NodeError, SettingsError
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.counters import Counters
-from dicom_node.ledger.database import open_database
+from dicom_node.ledger.database import open_sound_database
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery, State
 from dicom_node.ledger.home import require_same_home
 from dicom_node.ledger.intake import Intake
@@ -26,6 +26,7 @@ from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
 from dicom_node.segment.inference_process import InferenceProcess
 from dicom_node.settings import Settings
+from dicom_node.sqlite_file import damage_of, damaged
 from dicom_node.tidying import Tidying
 from dicom_node.worker.case_run import CaseRun, CaseStep
 from dicom_node.worker.collector import Collector
@@ -59,7 +60,7 @@ class Worker:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         require_profiles(settings)
-        database = open_database(settings.database_url)
+        database = open_sound_database(settings.database_url)
         if settings.is_shared:
             require_same_home(database, settings.node.home)
         self._settings = settings
@@ -114,7 +115,12 @@ class Worker:
         while not stop.wait(LOOK_SECONDS):
             try:
                 self._look()
-            except (SQLAlchemyError, OSError):  # a full disk, a locked ledger: both pass, and the next look goes on
+            except (
+                SQLAlchemyError,
+                OSError,
+            ) as error:  # a full disk, a locked ledger: both pass, and the next look goes on
+                if damage := damage_of(error):
+                    _end_at_once(damaged("the database", damage), SettingsError.exit_code)
                 _log.exception("the ledger or the spool cannot be used; trying again")
         for case in self._cases.unfinished():
             self._cases.forgive_starts(case.case_id)
@@ -255,10 +261,10 @@ def workflow_identity(case: Case) -> str:
     return f"{case.case_id}.{case.attempt}"
 
 
-def _end_at_once(reason: str) -> None:
-    """End this process: what it still does is done elsewhere by now."""
+def _end_at_once(reason: str, exit_code: int = 1) -> None:
+    """End this process: what it still does is done elsewhere by now, or cannot be put on record."""
     _log.error("the worker ends, to be started anew", reason=reason)
-    os._exit(1)
+    os._exit(exit_code)
 
 
 def _queue_of_workflow(identity: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 import struct
@@ -23,6 +24,7 @@ from dicom_node.ledger.intake import Association, Intake
 from dicom_node.receive.connection import MAXIMUM_PDU
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import Settings
+from tests.full_disk import small_disk
 from tests.peers import Receiver, receiver, run_tool, wait_until
 from tests.phantoms import PhantomSpec, write
 from tests.receive.calling import CT, associate, associations
@@ -122,25 +124,41 @@ def test_a_quota_answers_a700_over_the_wire(tmp_path: Path, ct_files: list[Path]
 
 @pytest.mark.peer
 def test_a_full_disk_answers_a700_and_leaves_no_half_file(tmp_path: Path, ct_files: list[Path]) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no permission to mount a small disk: {mounted.stderr.decode().strip()}")
-    try:
-        more = write(PhantomSpec(slices=60, rows=96, columns=96), tmp_path / "more")
-        database_file = f"sqlite:///{tmp_path / 'node.sqlite'}"
-        with receiver(disk, limits={"free_bytes": 0}, node={"database": database_file}) as node:
-            result = node.storescu("-d", "-nh", *more)
-            assert "0xa700" in result.stdout
-            series = pydicom.dcmread(more[0]).SeriesInstanceUID
-            on_record = {Path(row.path): row.size for row in node.intake.instances_of(series)}
-            assert 0 < len(on_record) < len(more)
-            assert {path: path.stat().st_size for path in node.spooled} == on_record
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    more = write(PhantomSpec(slices=60, rows=96, columns=96), tmp_path / "more")
+    database_file = f"sqlite:///{tmp_path / 'node.sqlite'}"
+    with (
+        small_disk(tmp_path / "disk", "600k") as disk,
+        receiver(disk, limits={"free_bytes": 0}, node={"database": database_file}) as node,
+    ):
+        result = node.storescu("-d", "-nh", *more)
+        assert "0xa700" in result.stdout
+        on_record = sizes_on_record(node, more)
+        assert 0 < len(on_record) < len(more)
+        assert {path: path.stat().st_size for path in node.spooled} == on_record
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("left", [0, 4, 8, 12, 20, 32], ids=lambda pages: f"{pages} pages left")
+def test_a_disk_that_holds_the_database_too_may_fill_anywhere(tmp_path: Path, left: int) -> None:
+    """What is left decides what finds no room first: the file, its folder, the record, or the association's."""
+    files = write(PhantomSpec(slices=6, rows=96, columns=96), tmp_path / "files")
+    with small_disk(tmp_path / "disk", "4m") as disk, receiver(disk, limits={"free_bytes": 0}) as node:
+        ballast = disk / "ballast"
+        free = os.statvfs(disk).f_bavail
+        ballast.write_bytes(bytes((free - left) * 4096))
+        result = node.storescu("-d", "-nh", *files)
+        assert "0xa700" in result.stdout or result.returncode != 0
+        assert {path: path.stat().st_size for path in node.spooled} == sizes_on_record(node, files)
+        ballast.unlink()
+        assert node.storescu(*files).returncode == 0
+        assert {path: path.stat().st_size for path in node.spooled} == sizes_on_record(node, files)
+        assert len(node.spooled) == len(files)
+
+
+def sizes_on_record(node: Receiver, files: list[Path]) -> dict[Path, int]:
+    """Size by path, as the ledger has it, of what came of a series."""
+    series = pydicom.dcmread(files[0]).SeriesInstanceUID
+    return {Path(row.path): row.size for row in node.intake.instances_of(series)}
 
 
 @pytest.mark.peer

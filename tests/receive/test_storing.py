@@ -167,6 +167,7 @@ def test_a_locked_database_answers_a700_and_the_instance_can_be_sent_again(
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT 1" if on_sqlite else "LOCK TABLE instances"))
         assert desk.take(arrival).status == 0xA700
+    assert desk.files == [] or not on_sqlite  # elsewhere another listener may be storing the same file
     assert desk.take(arrival).status == 0
 
 
