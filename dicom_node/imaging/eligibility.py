@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
@@ -59,7 +60,7 @@ class _Bar:
 def image_type(instance: Instance) -> tuple[str, ...]:
     """The values of ImageType, upper case."""
     value = instance.header.get("ImageType") or ()
-    values = (value,) if isinstance(value, str) else tuple(value)
+    values = tuple(value) if isinstance(value, MultiValue | tuple) else (value,)  # damaged ones may be of any type
     return tuple(str(term).strip().upper() for term in values)
 
 

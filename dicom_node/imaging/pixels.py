@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.errors import InputRefused
+from dicom_node.imaging.claims import claimed_pixel_bytes, may_hold
 from dicom_node.imaging.instances import read_dataset
 from dicom_node.imaging.planes import Plane, Rescale
 
@@ -47,10 +48,11 @@ def read_frames(path: Path, frame_numbers: Sequence[int | None]) -> Iterator[Sto
         raise DamagedPixels(refusal.message) from refusal
     if any(keyword not in dataset for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelData")):
         raise DamagedPixels("the file ends before its pixels")
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    _require_bytes(dataset, syntax)
     indices = [0 if number is None else number - 1 for number in frame_numbers]
     expected = (int(dataset.Rows), int(dataset.Columns))
-    decoder = get_decoder(UID(str(dataset.file_meta.TransferSyntaxUID)))
-    frames = decoder.iter_array(dataset, indices=indices, raw=True)
+    frames = get_decoder(syntax).iter_array(dataset, indices=indices, raw=True)
     for _ in indices:
         try:
             with warnings.catch_warnings():
@@ -62,6 +64,14 @@ def read_frames(path: Path, frame_numbers: Sequence[int | None]) -> Iterator[Sto
         if frame.shape != expected:
             raise DamagedPixels(f"{frame.shape} instead of {expected} pixels")
         yield _stored_values(frame, dataset)
+
+
+def _require_bytes(dataset: Dataset, syntax: UID) -> None:
+    """Decoders ask for the memory of what the header claims before they look at what there is."""
+    present = len(dataset.PixelData or b"")
+    if not may_hold(dataset, syntax if syntax.is_encapsulated else ExplicitVRLittleEndian, present):
+        claimed = claimed_pixel_bytes(dataset)
+        raise DamagedPixels(f"the header claims {claimed} bytes of pixels, the file holds {present}")
 
 
 def rescaled(stored: StoredFrame, plane: Plane, header: Dataset, modality: str) -> Frame:
@@ -99,11 +109,16 @@ def _stored_values(frame: npt.NDArray[np.integer], dataset: Dataset) -> StoredFr
     if stored == allocated:
         return frame
     bits = frame.itemsize * 8
-    low = int(dataset.get("HighBit", stored - 1)) - stored + 1
+    low = _high_bit(dataset, stored) - stored + 1
     low = low if 0 <= low <= bits - stored else 0
     signed = bool(dataset.get("PixelRepresentation", 0))
     wide = frame.astype(f"{'i' if signed else 'u'}{frame.itemsize}", copy=False)
     return np.asarray((wide << (bits - stored - low)) >> (bits - stored))
+
+
+def _high_bit(dataset: Dataset, stored: int) -> int:
+    value = dataset.get("HighBit")
+    return stored - 1 if value in (None, "") else int(value)
 
 
 def _padding_mask(stored: StoredFrame, header: Dataset) -> npt.NDArray[np.bool_] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydicom import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage
 
 from dicom_node.errors import SeriesRefused
@@ -62,6 +63,15 @@ PRIVATE_B_VALUES = {
 """(group, creator element, element) of diffusion b-values that older scanners keep in private attributes."""
 
 
+LARGEST_NUMBER = 1e12
+"""No position, spacing, rescale or b-value of a scanner is larger (GE adds 1e9 to b-values); products of two stay
+finite in single precision."""
+
+
+LARGEST_WHOLE_SLOPE = 2**30
+"""Times a stored value of 32 bits it is still an integer of 64 bits."""
+
+
 @dataclass(frozen=True)
 class Rescale:
     """From stored values to modality units: ``stored * slope + intercept`` (PS3.3 C.11.1.1)."""
@@ -72,8 +82,8 @@ class Rescale:
 
     @property
     def is_integer(self) -> bool:
-        """Whether integers stay integers."""
-        return self.slope.is_integer() and self.intercept.is_integer()
+        """Whether integers stay integers, of 64 bits at most."""
+        return self.slope.is_integer() and self.intercept.is_integer() and abs(self.slope) <= LARGEST_WHOLE_SLOPE
 
 
 @dataclass(frozen=True)
@@ -128,8 +138,8 @@ def planes_of(instance: Instance) -> list[Plane]:
         if frames > 1:
             raise _without_geometry(instance.name, f"holds {frames} frames but is not an Enhanced CT or MR object")
         return [_plane(instance, header, [header], frame=None)]
-    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or [Dataset()]))
-    groups = list(header.get("PerFrameFunctionalGroupsSequence") or [])
+    shared = next(iter(_items(header, "SharedFunctionalGroupsSequence")), Dataset())
+    groups = _items(header, "PerFrameFunctionalGroupsSequence")
     if len(groups) != frames:
         raise _without_geometry(instance.name, f"describes {len(groups)} of its {frames} frames")
     return [_plane(instance, header, [group, shared, header], frame=k) for k, group in enumerate(groups, start=1)]
@@ -185,10 +195,16 @@ def _plane(instance: Instance, header: Dataset, groups: list[Dataset], *, frame:
 def _attribute(groups: list[Dataset], sequence: str, keyword: str) -> object:
     """An attribute from the first functional group that has it; from the header itself in single-frame objects."""
     for group in groups:
-        items = group.get(sequence)
+        items = _items(group, sequence)
         if items and items[0].get(keyword) not in (None, ""):
             return items[0].get(keyword)
     return groups[-1].get(keyword) if len(groups) == 1 else None
+
+
+def _items(group: Dataset, sequence: str) -> list[Dataset]:
+    """Items of a sequence; none where a damaged header has something else in its place."""
+    found = group.get(sequence)
+    return list(found) if isinstance(found, Sequence) else []
 
 
 def _unit_directions(name: str, orientation: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -234,8 +250,8 @@ def _traits(header: Dataset, groups: list[Dataset], *, is_frame: bool) -> dict[s
 
 def _frame_gradient(groups: list[Dataset]) -> str:
     for group in groups:
-        for diffusion in group.get("MRDiffusionSequence") or []:
-            for direction in diffusion.get("DiffusionGradientDirectionSequence") or []:
+        for diffusion in _items(group, "MRDiffusionSequence"):
+            for direction in _items(diffusion, "DiffusionGradientDirectionSequence"):
                 return _text(direction.get("DiffusionGradientOrientation"))
     return ""
 
@@ -247,7 +263,7 @@ def _private_b_value(header: Dataset) -> str:
         value = header[group, element].value if (group, element) in header else None
         first = value.decode("ascii", errors="replace").split("\\")[0] if isinstance(value, bytes) else value
         if isinstance(first, MultiValue):
-            first = first[0]
+            first = first[0] if first else None
         number = _numbers(first, 1)
         if number is not None:
             return f"{number[0] % 1e9:g}"  # GE adds 1e9 to mark the value as valid
@@ -255,14 +271,15 @@ def _private_b_value(header: Dataset) -> str:
 
 
 def _numbers(value: object, count: int) -> FloatArray | None:
-    """Exactly ``count`` finite numbers, or None."""
+    """Exactly ``count`` numbers of a plausible size, or None."""
     if value is None or value == "":
         return None
     try:
         numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+    is_plausible = numbers.shape == (count,) and bool((np.abs(numbers) <= LARGEST_NUMBER).all())  # false for NaN too
+    return numbers if is_plausible else None
 
 
 def _text(value: object) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pydicom
 
 from dicom_node.errors import InputRefused, SeriesRefused
+from dicom_node.imaging.claims import claimed_pixel_bytes, may_hold
 from dicom_node.imaging.completeness import prove_planes
 from dicom_node.imaging.decoding import FrameDecoder
 from dicom_node.imaging.eligibility import NOT_HOUNSFIELD, require_volume_images
@@ -204,9 +205,12 @@ def _same_contents(first: Path, second: Path) -> bool:
     if first.samefile(second) or first.read_bytes() == second.read_bytes():
         return True
     one, other = read_dataset(first), read_dataset(second)
-    return one.file_meta.TransferSyntaxUID == other.file_meta.TransferSyntaxUID and pydicom.Dataset(
-        one
-    ) == pydicom.Dataset(other)
+    try:
+        return one.file_meta.TransferSyntaxUID == other.file_meta.TransferSyntaxUID and pydicom.Dataset(
+            one
+        ) == pydicom.Dataset(other)
+    except RecursionError:  # sequences nested beyond all sense, which pydicom compares by recursion
+        return False
 
 
 def _require_plausible_size(instances: Sequence[Instance]) -> None:
@@ -222,6 +226,19 @@ def _require_plausible_size(instances: Sequence[Instance]) -> None:
         raise SeriesRefused(
             f"The series claims {voxels / 1e6:.0f} million voxels; at most {MAX_VOXELS / 1e6:.0f} million are taken.",
             kind="too-large",
+        )
+    for instance in instances:
+        _require_bytes(instance)
+
+
+def _require_bytes(instance: Instance) -> None:
+    present = instance.path.stat().st_size
+    if not may_hold(instance.header, instance.transfer_syntax_uid, present):
+        raise SeriesRefused(
+            f"The header of {instance.name} claims {claimed_pixel_bytes(instance.header)} bytes of pixels, "
+            f"the whole file has {present}. The file is damaged or cut short; send it again.",
+            kind="pixel-data",
+            SOPInstanceUID=instance.sop_instance_uid,
         )
 
 

@@ -104,10 +104,10 @@ class GuardedSocket(AssociationSocket):
             content = self._recv(nr_bytes)
         except OSError as error:
             self._log_cut(error)
-            self._end()
+            self.end()
             raise
         if len(content) < nr_bytes:
-            self._end()
+            self.end()
         return content
 
     def send(self, bytestream: bytes) -> None:
@@ -129,6 +129,16 @@ class GuardedSocket(AssociationSocket):
         """Whether an association was asked for; before that there is nothing to abort (PS3.8 9.2, state 2)."""
         return self._has_request
 
+    def note_request(self) -> None:
+        """The association learnt that it was asked for."""
+        self._has_request = True
+
+    def cut(self, reason: str) -> None:
+        """End the connection because of what the peer sent; the provider's thread alone may call it."""
+        self._log_cut(MessageRefused(reason))
+        self.close()
+        self.end()
+
     def interrupt(self) -> None:
         """Cut the connection: who waits for the peer finds it closed."""
         connection = self.socket
@@ -142,7 +152,7 @@ class GuardedSocket(AssociationSocket):
             requestor = self.assoc.requestor
             _log.warning("connection cut", reason=reason, calling_ae=requestor.ae_title, address=requestor.address)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Nothing more is read; the wait for an association request that will not come is ended.
 
         It would hold two threads until its time is up. The association takes None for a wait in vain, and ends.
@@ -163,7 +173,6 @@ class GuardedSocket(AssociationSocket):
             if count > MAXIMUM_PDU:
                 raise MessageRefused(f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
             body = self._read(count)
-            self._has_request = self._has_request or len(body) == count
             if kind == _P_DATA:
                 self.guard.take(body)
             return body

@@ -29,6 +29,8 @@ _SHORT_VRS = frozenset(
 )
 _FIRST_INFLATE = 1 << 20
 _MOST_INFLATE = 1 << 26
+_MOST_ELEMENTS = 1_000_000
+"""Elements and items before (0020,000E) that are looked at, about a second's work; scanners write some thousand."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,11 @@ def _walk(head: bytes, *, implicit: bool, big: bool) -> dict[int, str]:
     header_at = _header_reader(order)
     found: dict[int, str] = {}
     nesting: list[bool] = []  # one entry per open sequence or item: is its content implicit VR?
-    position = 0
+    position = looked_at = 0
     while position < len(head):
+        looked_at += 1
+        if looked_at > _MOST_ELEMENTS:
+            raise InputRefused(f"more than {_MOST_ELEMENTS} elements stand before SeriesInstanceUID")
         _need(head, position, 8)
         group, element = tag_at(head, position)
         tag = group << 16 | element

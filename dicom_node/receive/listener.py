@@ -32,6 +32,7 @@ from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.commitment import CommitmentDesk
 from dicom_node.receive.connection import end_associations, guard_connection, guarded
 from dicom_node.receive.counting import ReceptionCounts
+from dicom_node.receive.indigestion import survive_pdus
 from dicom_node.receive.messages import receiving_memory
 from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
 from dicom_node.receive.occupancy import Occupancy
@@ -217,6 +218,7 @@ class Listener:
     def _on_connected(self, event: evt.Event) -> None:
         guard_connection(event.assoc, self._settings.limits, self._memory)
         make_prompt(event.assoc)
+        survive_pdus(event.assoc)
         exchange_directly(event.assoc)
 
     def _on_requested(self, event: evt.Event) -> None:

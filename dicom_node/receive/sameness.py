@@ -7,6 +7,10 @@ encodings. None of that makes it another object: its elements and its pixels do.
 from __future__ import annotations
 
 import io
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +20,21 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 
+from dicom_node.errors import SegmentationFailed
+from dicom_node.imaging.claims import may_hold, refuse_inflation_bomb
+from dicom_node.imaging.decoding import FrameDecoder
+from dicom_node.imaging.instances import Instance
+from dicom_node.logs import get_logger
 from dicom_node.receive.spool import SpoolFile
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ENCODING_ONLY = frozenset({0xFFFCFFFC, 0x00080001, 0x7FE00001, 0x7FE00002, 0x00082111})
 """Trailing padding, length to end, the extended offset tables, and DerivationDescription, in which toolkits note that
 they compressed without loss: these describe an encoding, not an object."""
+_log = get_logger("receive")
+_MOST_FRAMES = 100_000
+_decoding = threading.BoundedSemaphore(2)
+"""Decoders are processes with much memory: not one for each association."""
 _WORDS = frozenset({"OW", "US", "SS", "US or SS", "US or OW", "US or SS or OW", "OB or OW"})
 
 
@@ -37,27 +50,37 @@ def same_object(kept: Path, arrived: SpoolFile) -> bool:
 
     Raises:
         OSError: The kept file cannot be read.
+        SegmentationFailed: The process that decodes compressed pixels could not be started.
     """
     kept_bytes = kept.read_bytes()
     if kept_bytes == arrived.head + arrived.encoded:
         return True
     try:
-        first = pydicom.dcmread(io.BytesIO(kept_bytes))
-        second = pydicom.dcmread(io.BytesIO(arrived.head + arrived.encoded))
-        return _same_elements(first, second) and _same_pixels(first, second)
-    except _UNREADABLE:
+        return _compare(kept, kept_bytes, arrived)
+    except _NotComparable as error:
+        _log.info("not comparable with what is on record", reason=str(error)[:200])
         return False
 
 
-_UNREADABLE = (
-    EOFError,
-    ValueError,  # includes UnicodeDecodeError and BytesLengthException
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,  # no decoder for a transfer syntax (NotImplementedError); nesting too deep
-    pydicom.errors.InvalidDicomError,
-)
+class _NotComparable(Exception):
+    """One of the two is damaged, and how."""
+
+
+def _compare(kept: Path, kept_bytes: bytes, arrived: SpoolFile) -> bool:
+    try:
+        first, second = _read(kept_bytes), _read(arrived.head + arrived.encoded)
+        if not _same_elements(first, second):
+            return False
+        return _same_bytes(first, second) or _same_pixels(kept, first, arrived, second)
+    except SegmentationFailed:
+        raise
+    except Exception as error:  # on damaged bytes pydicom raises nearly anything
+        raise _NotComparable(f"{type(error).__name__}: {error}") from error
+
+
+def _read(content: bytes) -> FileDataset:
+    refuse_inflation_bomb(io.BytesIO(content))
+    return pydicom.dcmread(io.BytesIO(content))
 
 
 def _same_elements(first: Dataset, second: Dataset) -> bool:
@@ -108,12 +131,40 @@ def _is_big(dataset: Dataset) -> bool:
     return dataset.original_encoding[1] is False
 
 
-def _same_pixels(first: FileDataset, second: FileDataset) -> bool:
-    present = [any(tag in dataset for tag in _PIXELS) for dataset in (first, second)]
-    if not all(present):
-        return not any(present)
-    if first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID:
-        identical = all(first.get(tag) == second.get(tag) for tag in _PIXELS)
-        if identical:
-            return True
-    return bool(np.array_equal(first.pixel_array, second.pixel_array))
+def _same_bytes(first: FileDataset, second: FileDataset) -> bool:
+    """Whether neither has pixels, or both have the same encoded ones."""
+    if not any(tag in dataset for tag in _PIXELS for dataset in (first, second)):
+        return True
+    same_syntax = first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID
+    return same_syntax and all(first.get(tag) == second.get(tag) for tag in _PIXELS)
+
+
+def _same_pixels(kept: Path, first: FileDataset, arrived: SpoolFile, second: FileDataset) -> bool:
+    """Compare decoded pixels: native ones here, compressed ones frame by frame where a codec may crash."""
+    if not all(any(tag in dataset for tag in _PIXELS) for dataset in (first, second)):
+        return False
+    if not any(dataset.file_meta.TransferSyntaxUID.is_encapsulated for dataset in (first, second)):
+        return bool(np.array_equal(first.pixel_array, second.pixel_array))
+    frames = int(first.get("NumberOfFrames") or 1)
+    claims = [may_hold(one, one.file_meta.TransferSyntaxUID, len(one.PixelData)) for one in (first, second)]
+    if frames > _MOST_FRAMES or not all(claims):
+        return False
+    numbers, names = range(1, frames + 1), [f"frame {number}" for number in range(1, frames + 1)]
+    with _decoding, _as_file(kept, arrived) as path, FrameDecoder() as ours, FrameDecoder() as theirs:
+        pairs = zip(
+            ours.frames(Instance(kept, first), numbers, names),
+            theirs.frames(Instance(path, second), numbers, names),
+            strict=True,
+        )
+        return all(np.array_equal(one, other) for one, other in pairs)
+
+
+@contextmanager
+def _as_file(kept: Path, arrived: SpoolFile) -> Iterator[Path]:
+    """What arrived as a file beside the kept one; were the node killed now, its next start would remove it."""
+    path = kept.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        path.write_bytes(arrived.head + arrived.encoded)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node.errors import ImageGone, InputRefused, StorageFull
+from dicom_node.errors import ImageGone, InputRefused, SegmentationFailed, StorageFull
 from dicom_node.ledger.database import committed_nothing
 from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.logs import get_logger
@@ -121,7 +121,7 @@ class Reception:
             answer = self._store(arrival, association, peer)
         except _Refusal as refusal:
             answer = refusal.answer
-        except StorageFull as error:
+        except (StorageFull, SegmentationFailed) as error:
             answer = Answer(OUT_OF_RESOURCES, error.message)
         except SQLAlchemyError as error:
             log.exception("ledger not written", error=type(error).__name__, reason=str(error.__cause__ or error)[:200])

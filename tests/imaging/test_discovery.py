@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, SegmentationStorage
 
 from dicom_node.errors import InputRefused
-from dicom_node.imaging import instances
+from dicom_node.imaging import claims
 from dicom_node.imaging.series import assemble, discover_series, find_instances, prove_series, read_instance
 from tests.imaging.editing import SMALL, edited, write_all
 from tests.phantoms import PhantomSpec, build, write
@@ -88,7 +88,7 @@ def test_number_that_is_none(tmp_path: Path, vr: bytes) -> None:
 
 def test_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte of a deflated file may claim a gigabyte."""
-    monkeypatch.setattr(instances, "MAX_INFLATED_BYTES", 2**20)
+    monkeypatch.setattr(claims, "MAX_INFLATED_BYTES", 2**20)
     spec = PhantomSpec(slices=1, rows=16, columns=12, transfer_syntax=DeflatedExplicitVRLittleEndian)
     path = write(spec, tmp_path)[0]
     assert read_instance(path).number == 1

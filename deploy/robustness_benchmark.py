@@ -1,0 +1,66 @@
+"""Reads damaged files and sends damaged PDUs, and prints what became of them; the same seed gives the same inputs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.robustness.listening import Watch, attack
+from tests.robustness.reading import Tally, read_damaged
+
+SHARES = {"identity": 0.58, "files": 0.2, "codecs": 0.01, "sameness": 0.06, "listener": 0.15}
+WHAT = {
+    "identity": "UIDs of a data set",
+    "files": "series of files",
+    "codecs": "compressed files",
+    "sameness": "an image that came twice",
+    "listener": "connections to the listener",
+}
+MOST_GROWTH = 64 * 2**20
+MEBIBYTE = 2**20
+
+
+def main() -> int:
+    """Run it; 0 when nothing crashed, nothing hung, and the listener came back to its threads and memory."""
+    parser = argparse.ArgumentParser(prog="deploy/bench --robustness", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=50_000, help="inputs in all")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    counts = {kind: max(1, round(options.inputs * share)) for kind, share in SHARES.items()}
+    watch = attack(counts.pop("listener"), options.seed, _progress)
+    tallies = [*(read_damaged(kind, count, options.seed, _progress) for kind, count in counts.items()), watch.tally]
+    print(_table(tallies))
+    print(_listener(watch))
+    for tally in tallies:
+        print(*tally.findings, sep="\n", end="\n" if tally.findings else "")
+    grown = watch.resident[1] - watch.resident[0]
+    is_at_rest = watch.threads[1] <= watch.threads[0] and grown <= MOST_GROWTH
+    return 0 if is_at_rest and all(tally.is_clean for tally in tallies) else 1
+
+
+def _table(tallies: list[Tally]) -> str:
+    rows = [
+        "| what was damaged | inputs | taken | refused | crashes | hangs | peak MiB | decoder MiB |",
+        "|" + " --- |" * 8,
+    ]
+    for tally in tallies:
+        counts = [tally.counts[result] for result in ("taken", "refused", "crash", "hang")]
+        memory = [tally.peak_bytes // MEBIBYTE, tally.child_bytes // MEBIBYTE]
+        rows.append("| " + " | ".join(map(str, [WHAT[tally.kind], sum(counts), *counts, *memory])) + " |")
+    return "\n".join(rows)
+
+
+def _listener(watch: Watch) -> str:
+    before, after = (size // MEBIBYTE for size in watch.resident)
+    return (
+        f"listener: {watch.honest} honest peers served in between; threads {watch.threads[0]} before and "
+        f"{watch.threads[1]} after; resident {before} MiB before and {after} MiB after"
+    )
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
