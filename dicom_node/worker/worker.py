@@ -33,6 +33,7 @@ from dicom_node.worker.collector import Collector
 from dicom_node.worker.commitment_reports import CommitmentReports
 from dicom_node.worker.delivery_run import WORKFLOW as DELIVERY
 from dicom_node.worker.delivery_run import DeliveryRun, queue_of
+from dicom_node.worker.preflight import preflight
 from dicom_node.worker.takeover import Takeover
 from dicom_node.worker.tenure import SILENT_SECONDS, Tenure
 from dicom_node.workflow import CaseFiles, CaseWork, is_of_this_version, is_unchanged
@@ -111,6 +112,7 @@ class Worker:
         for queue in self._deliver.queues:
             self._engine.declare_queue(queue, concurrency=1)
         threading.Thread(target=self._commitment_reports.run, args=(stop,), name="commitment", daemon=True).start()
+        preflight(self._settings)
         _log.info("worker ready", executor=self._engine.executor_id)
         while not stop.wait(LOOK_SECONDS):
             try:
