@@ -1,4 +1,7 @@
-"""A listener in a process of its own, to be killed: ``python -m tests.receive.serve_listener HOME PORT``."""
+"""A listener in a process of its own, to be killed: ``python -m tests.receive.serve_listener HOME PORT [PARENT]``.
+
+Given the id of its parent process it dies with it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ import threading
 
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Intake
+from dicom_node.process import die_with_parent
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import Settings
 
 if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        die_with_parent(int(sys.argv[3]))
     settings = Settings.model_validate({"node": {"home": sys.argv[1], "port": int(sys.argv[2])}})
     Listener(settings, Intake(open_database(settings.database_url))).start()
     threading.Event().wait()

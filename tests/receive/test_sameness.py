@@ -20,6 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_node.imaging import decoding
 from dicom_node.receive.storing import Answer, Arrival
 from tests.peers import run_tool
 from tests.phantoms import PhantomSpec, write
@@ -140,3 +141,13 @@ def test_a_different_object_under_the_same_uid_is_refused_and_the_first_kept(
     assert "on record" in answer.comment
     assert [path.read_bytes() for path in desk.files] == [kept]
     assert desk.intake.find(arrival.sop_instance_uid) == record
+
+
+def test_where_the_decoder_does_not_start_the_sender_tries_again(
+    desk: Desk, slices_in: Callable[[UID], Arrival], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "READY", b"never said")
+    assert desk.take(slices_in(ExplicitVRLittleEndian)).status == 0
+    answer = desk.take(slices_in(JPEG2000Lossless))
+    assert answer.status == 0xA700
+    assert "did not start" in answer.comment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -61,7 +62,7 @@ def attack(inputs: int, seed: int, told: Callable[[str], None] = lambda _: None)
 @contextmanager
 def _listening(home: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "tests.receive.serve_listener", str(home), str(port)]
+        command = [sys.executable, "-m", "tests.receive.serve_listener", str(home), str(port), str(os.getpid())]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
         try:
             await_port(port, process, 120.0)
@@ -114,7 +115,7 @@ class Watch:
         chance = Random(f"{self._seed}/{number}")
         try:
             answered = self._converse(chance)
-        except Hang as hang:
+        except (Hang, TimeoutError) as hang:
             self.find("hang", number, str(hang))
         else:
             self.tally.counts["taken" if answered else "refused"] += 1

@@ -85,7 +85,7 @@ def damaged_pdus(pdus: list[bytes], chance: Random) -> bytes:
         elif kind == 3 and len(one) > 1:
             del one[chance.randrange(1, len(one)) :]
         elif kind == 4:
-            one[6:] = chance.randbytes(len(one) - 6)
+            one[6:] = chance.randbytes(len(one[6:]))
         elif kind == 5 and len(one) > 12:  # a length within: an item's, a fragment's, an element's
             place = chance.randrange(6, len(one) - 3)
             one[place : place + 4] = chance.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\xff\xff", b"\x7f\xff\0\0"))
