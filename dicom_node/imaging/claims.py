@@ -25,8 +25,8 @@ MOST_EXPANSION: Final = {
 }
 """Pixel bytes that come of one byte in the file, at most."""
 ALWAYS_BELIEVED_BYTES: Final = 2**26
-"""What a compressed file may claim whatever its size: JPEG 2000 makes 154 bytes of a uniform slice of 2048 x 2048, 54 000
-times less than its pixels."""
+"""What a compressed file may claim whatever its size: JPEG 2000 makes 154 bytes of a uniform slice of 2048 x 2048,
+54 000 times less than its pixels."""
 
 
 def claimed_pixel_bytes(header: Dataset) -> int:
