@@ -232,7 +232,12 @@ def _require_plausible_size(instances: Sequence[Instance]) -> None:
 
 
 def _require_bytes(instance: Instance) -> None:
-    present = instance.path.stat().st_size
+    try:
+        present = instance.path.stat().st_size
+    except OSError as error:
+        raise SeriesRefused(
+            f"The file of {instance.name} cannot be read: {error.strerror}. Send it again.", kind="pixel-data"
+        ) from error
     if not may_hold(instance.header, instance.transfer_syntax_uid, present):
         raise SeriesRefused(
             f"The header of {instance.name} claims {claimed_pixel_bytes(instance.header)} bytes of pixels, "

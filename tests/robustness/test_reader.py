@@ -118,6 +118,13 @@ def test_sizes_beyond_the_bytes_that_are_there_are_refused_before_memory_is_take
         list(decoder.frames(read_instance(path), [None], ["image 1"]))
 
 
+def test_a_file_that_vanished_after_its_header_was_read_is_refused(tmp_path: Path) -> None:
+    found = read_instance(write(replace(SPEC, slices=1), tmp_path)[0])
+    found.path.unlink()
+    with pytest.raises(SeriesRefused, match="No such file"):
+        prove_series([found])
+
+
 def test_a_bomb_behind_a_wrong_group_length_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group length leads to a small stream, pydicom to a large one; the syntax stands behind 4 KiB of another."""
     monkeypatch.setattr(claims, "MAX_INFLATED_BYTES", 2**20)
