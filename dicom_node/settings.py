@@ -217,11 +217,14 @@ class DestinationTable(_Table):
         default=(10, 60, 300, 900, 3600, 14400, 43200), strict=False
     )
     """Pause before each further attempt; after the last pause has been used the delivery is held."""
-    confirm: Literal["commitment", "c-find", "c-store"] = "c-find"
-    """How arrival is proved: the destination commits to it (storage commitment; C-FIND where it offers none), it is
-    asked back by C-FIND (where the peer offers it), or the C-STORE status alone."""
+    confirm: Literal["commitment", "auto", "c-find", "c-store"] = "c-find"
+    """How arrival is proved: the destination commits to it (storage commitment; C-FIND where it offers none, and with
+    ``auto`` where it refuses the request, too), it is asked back by C-FIND (where the peer offers it), or the C-STORE
+    status alone."""
     commitment_seconds: float = Field(default=3600.0, gt=0, strict=False)
     """How long a report of storage commitment may take; then C-FIND is asked, and commitment requested again."""
+    reports_from: tuple[Network, ...] = Field(default=(), strict=False)
+    """Addresses or networks its reports of storage commitment may come from, beside those of ``host``."""
     tls: bool = False
     """Whether it is called over TLS; it has to show a certificate for its host."""
     tls_name: str | None = Field(default=None, min_length=1)

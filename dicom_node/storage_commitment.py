@@ -15,13 +15,20 @@ from dicom_node.uids import is_uid
 
 REQUEST_ACTION: Final = 1
 ALL_COMMITTED, SOME_FAILED = 1, 2  # event types, PS3.4 J.3.3
-PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0110, 0x0112, 0x0119
+PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_CONFLICT, DUPLICATE_TRANSACTION = 0x0110, 0x0112, 0x0119, 0x0131
+"""Failure reasons, PS3.3 C.14.1.1."""
+REPORT_REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
+    "unknown": (PROCESSING_FAILURE, "nobody was asked this"),
+    "foreign": (PROCESSING_FAILURE, "somebody else was asked this"),
+}
+"""Status and words for a report that is not taken. One status for both, the general one that PS3.7 10.1.1.1.8 allows:
+who reports in another's name does not learn which transactions there are."""
 _REASONS: Final = {
     PROCESSING_FAILURE: "processing failure",
     NO_SUCH_INSTANCE: "it does not have this object",
     0x0122: "it does not support this SOP class",
     CLASS_CONFLICT: "it has another SOP class under this UID",
-    0x0131: "the transaction UID was used before",
+    DUPLICATE_TRANSACTION: "the transaction UID was used before",
     0x0213: "its resources are limited",
 }
 

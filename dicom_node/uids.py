@@ -1,9 +1,10 @@
-"""UIDs that came from outside: what is one, and where the file of an instance lies under it."""
+"""UIDs: what is one, where the file of an instance lies under it, and how those that this node makes derive."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from uuid import UUID, uuid5
 
 from dicom_node.errors import InputRefused
 
@@ -19,6 +20,7 @@ SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 
+_NAMESPACE = UUID("6c0d5a0e-2f0b-5d3e-9a55-0d1c0f5b7a11")
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
@@ -28,6 +30,18 @@ def is_uid(text: str) -> bool:
     Groups with leading zeros are let through: older devices send them, and they are as safe as a file name.
     """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def derived_uid(case_id: str, role: str) -> str:
+    """The UID of one role within a case: the same each time, another one for every case and role.
+
+    A UUID of version 5 under 2.25 (PS3.5 B.2).
+
+    Args:
+        case_id: Identity of the case.
+        role: What the UID names: ``seg/instance``, ``rtstruct/series``, ``tracking/Liver`` ...
+    """
+    return f"2.25.{uuid5(_NAMESPACE, f'{case_id}/{role}').int}"
 
 
 def instance_path(root: Path, study: str, series: str, sop: str) -> Path:

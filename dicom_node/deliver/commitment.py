@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -30,27 +31,39 @@ REPORT_SECONDS: Final = 3.0
 _SUCCESS, _INVALID_ARGUMENT = 0x0000, 0x0115
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request for storage commitment.
+
+    Attributes:
+        kind: ``taken`` (a report will come, or has come), ``refused`` (the destination does not process it), or ``not
+            offered`` (it has no storage commitment; nothing was sent).
+        message: Why it was refused, in words.
+    """
+
+    kind: Literal["taken", "refused", "not offered"]
+    message: str = ""
+
+
 def ask_commitment(
     destination: DestinationTable,
     transaction_uid: str,
     references: Sequence[Reference],
     calling_ae: str,
-    on_report: Callable[[Report], None],
-) -> bool:
+    on_report: Callable[[Report], int],
+) -> Answer:
     """Ask a destination to commit to instances.
 
     Args:
         destination: Whom to ask.
-        transaction_uid: New for each request.
+        transaction_uid: New for each request; the same where one that was not answered is sent again.
         references: What it stored.
         calling_ae: Our AE title.
-        on_report: Called, in another thread, with a report that comes while the association is open.
-
-    Returns:
-        False when the destination offers no storage commitment.
+        on_report: Called, in another thread, with a report that comes while the association is open; returns the status
+            to answer it with.
 
     Raises:
-        DeliveryFailed: No association, or the request was refused or not answered.
+        DeliveryFailed: No association, or the request was not answered: whether it was taken is not known.
         DeliveryRefused: The association was rejected for good.
     """
     reported = threading.Event()
@@ -60,15 +73,16 @@ def ask_commitment(
             report = read_report(event.event_information)
         except InputRefused:
             return _INVALID_ARGUMENT, None
-        on_report(report)
-        reported.set()
-        return _SUCCESS, None
+        status = on_report(report)
+        if report.transaction_uid == transaction_uid:
+            reported.set()
+        return status, None
 
     contexts = [build_context(STORAGE_COMMITMENT, [EXPLICIT_LITTLE, IMPLICIT_LITTLE])]
     handlers = [(evt.EVT_N_EVENT_REPORT, take)]
     with open_association(destination, contexts, calling_ae, handlers=handlers) as association:
         if STORAGE_COMMITMENT not in accepted_syntaxes(association):
-            return False
+            return Answer("not offered")
         information = request_information(transaction_uid, references)
         answer, _ = association.send_n_action(
             information, REQUEST_ACTION, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
@@ -76,9 +90,11 @@ def ask_commitment(
         if "Status" not in answer:
             raise DeliveryFailed("the destination did not answer the request for storage commitment in time")
         if answer.Status != _SUCCESS:
-            raise DeliveryFailed(f"the destination refused storage commitment: N-ACTION status {answer.Status:04X}")
+            comment = str(answer.get("ErrorComment", "") or "")
+            words = f"N-ACTION status {answer.Status:04X}" + (f": {comment}" if comment else "")
+            return Answer("refused", f"the destination refused storage commitment: {words}")
         reported.wait(min(REPORT_SECONDS, destination.timeout_seconds / 2))  # before it counts as idle
-    return True
+    return Answer("taken")
 
 
 def send_report(sender: DestinationTable, report: Report, calling_ae: str) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.deliver.commitment import ask_commitment
+from dicom_node.deliver.commitment_request import CommitmentRequest
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.sender import SendOutcome, send
+from dicom_node.deliver.standing import Standing, standing_of
 from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.logs import get_logger
 from dicom_node.settings import DestinationTable
-from dicom_node.storage_commitment import Reference as ObjectReference
-from dicom_node.storage_commitment import Report, failure_in_words
+from dicom_node.storage_commitment import failure_in_words
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
 log = get_logger("deliver")
 
+NO_REPORT = "no report of storage commitment came in time; C-FIND lists it"
 _UNFINISHED = frozenset({"waiting", "failed", "stored"})
 
 
@@ -65,25 +65,39 @@ def deliver_once(
     Raises:
         TakenOver: Another worker goes on with this delivery; nothing more was sent or recorded.
     """
-    waiting = settle_commitment(destination, deliveries, case_id, now)
-    if waiting is not None:
-        return waiting
+    standing = settle_commitment(destination, deliveries, case_id, now)
+    unfinished = [row for row in deliveries.of_case(case_id, destination.name) if row.state in _UNFINISHED]
+    rows = [row for row in unfinished if not standing.is_awaited(row)]
+    if unfinished and not rows:
+        return _wait(destination, standing, now)
     attempt = _Attempt(destination, deliveries, now, calling_ae)
-    rows = [row for row in deliveries.of_case(case_id, destination.name) if row.state in _UNFINISHED]
-    repeated = any(row.state != "waiting" or row.attempts > 0 for row in rows)
+    ask_first = _to_ask_for(destination, rows, standing)
     begun = [attempt.record(row, row.state, row.message, attempts=row.attempts + 1) for row in rows]
     try:
-        attempt.make(begun, ask_first=_to_ask_for(destination, begun) if repeated else [])
+        attempt.make(begun, ask_first)
     except DeliveryFailed as error:
-        for row in deliveries.of_case(case_id, destination.name):
-            if row.state in _UNFINISHED:
-                given_up: State = "failed" if error.retryable else "refused"
-                attempt.record(row, "stored" if row.state == "stored" else given_up, error.message)
-    state = settle_commitment(destination, deliveries, case_id, now) or delivery_state(
-        destination, deliveries.of_case(case_id, destination.name)
-    )
+        attempt.note_failure(begun, error)
+    state = _state_after(destination, deliveries, case_id, now)
     log.info("delivery attempt", case=case_id, destination=destination.name, outcome=state.outcome, why=state.reason)
     return state
+
+
+def _state_after(destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float) -> DeliveryState:
+    """How the delivery goes on; what has used up its attempts is given up while reports for the rest are awaited."""
+    standing = settle_commitment(destination, deliveries, case_id, now)
+    rows = [row for row in deliveries.of_case(case_id, destination.name) if not standing.is_awaited(row)]
+    state = delivery_state(destination, rows)
+    if not standing.awaited or state.outcome == "retry":
+        return state
+    for row in rows:
+        if row.state in _UNFINISHED:
+            deliveries.update(replace(row, state="refused", message=state.reason, updated_at=now))
+    return _wait(destination, standing, now)
+
+
+def _wait(destination: DestinationTable, standing: Standing, now: float) -> DeliveryState:
+    pause = standing.look_again_after(now, destination.commitment_seconds)
+    return DeliveryState("retry", "waits for the destination's storage commitment", pause)
 
 
 def delivery_state(destination: DestinationTable, rows: Sequence[Delivery]) -> DeliveryState:
@@ -105,49 +119,46 @@ def delivery_state(destination: DestinationTable, rows: Sequence[Delivery]) -> D
     return DeliveryState("held", reason) if refused else DeliveryState("confirmed")
 
 
-def settle_commitment(
-    destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float
-) -> DeliveryState | None:
-    """Take over what a destination reported about its storage commitment.
-
-    Returns:
-        How to wait, where everything that is left to do is to wait for the report; None otherwise.
-    """
+def settle_commitment(destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float) -> Standing:
+    """Put on record what a destination reported about its storage commitment; returns where the rest stands."""
+    if not _wants_commitment(destination):
+        return Standing()
     rows = deliveries.of_case(case_id, destination.name)
-    stored = [row for row in rows if row.state == "stored"]
-    asked = deliveries.commitments.latest(case_id, destination.name) if destination.confirm == "commitment" else None
-    if asked is None or not stored:
-        return None
-    for row in stored:
-        if row.sop_instance_uid in asked.committed:
+    asked = deliveries.commitments.of_case(case_id, destination.name)
+    standing = standing_of(rows, asked, now, destination.commitment_seconds)
+    for row in rows:
+        if row.sop_instance_uid in standing.committed:
             deliveries.update(replace(row, state="confirmed", message="committed to", updated_at=now))
-        elif row.sop_instance_uid in asked.failed:
-            reason = failure_in_words(asked.failed[row.sop_instance_uid])
+        elif row.state == "stored" and standing.is_uncommitted(row):
+            reason = failure_in_words((standing.uncommitted or {})[row.sop_instance_uid])
             message = f"the destination does not commit to it: {reason}"
             deliveries.update(replace(row, state="failed", message=message, updated_at=now))
-    age = now - asked.asked_at
-    is_all = len(stored) == len([row for row in rows if row.state in _UNFINISHED])
-    if asked.reported_at is not None or age >= destination.commitment_seconds or not is_all:
-        return None
-    return DeliveryState("retry", "waits for the destination's storage commitment", _look_again_after(age))
+    return standing
 
 
-def _look_again_after(age: float) -> float:
-    """Seconds until the ledger is looked at again: soon at first, every five minutes after hours."""
-    return min(300.0, max(2.0, age / 2))
+def _wants_commitment(destination: DestinationTable) -> bool:
+    return destination.confirm in {"commitment", "auto"}
 
 
-def _to_ask_for(destination: DestinationTable, rows: Sequence[Delivery]) -> list[str]:
-    """Instances that C-FIND is asked for before anything is sent again.
+def _to_ask_for(destination: DestinationTable, rows: Sequence[Delivery], standing: Standing) -> dict[str, State]:
+    """Instances that C-FIND is asked for before anything is sent again, and what their being listed makes of them.
 
-    Where commitment is wanted, those alone that were stored and not reported in time: what the destination does not
-    commit to may well be listed.
+    Where commitment is wanted, the query proves only what was reported on too late; anything else that is listed is
+    stored, and commitment has yet to be asked for. What the destination does not commit to is sent again unasked: it
+    may well be listed.
     """
     if destination.confirm == "c-find":
-        return [row.sop_instance_uid for row in rows]
-    if destination.confirm == "commitment":
-        return [row.sop_instance_uid for row in rows if row.state == "stored"]
-    return []
+        is_repeated = any(row.state != "waiting" or row.attempts > 0 for row in rows)
+        return dict.fromkeys((row.sop_instance_uid for row in rows), "confirmed") if is_repeated else {}
+    if not _wants_commitment(destination):
+        return {}
+    sent: dict[str, State] = {
+        row.sop_instance_uid: "stored"
+        for row in rows
+        if row.state == "failed" or (row.state == "waiting" and row.attempts > 0)
+        if not standing.is_uncommitted(row)
+    }
+    return {**sent, **dict.fromkeys(standing.overdue, "confirmed")}
 
 
 @dataclass(frozen=True)
@@ -177,21 +188,36 @@ class _Attempt:
         self.deliveries.update(changed)
         return changed
 
-    def make(self, rows: Sequence[Delivery], *, ask_first: Sequence[str]) -> None:
+    def note_failure(self, rows: Sequence[Delivery], error: DeliveryFailed) -> None:
+        """Note why an attempt at some results ended early."""
+        tried = {row.sop_instance_uid for row in rows}
+        for row in self.deliveries.of_case(rows[0].case_id, self.destination.name):
+            if row.state in _UNFINISHED and row.sop_instance_uid in tried:
+                given_up: State = "failed" if error.retryable else "refused"
+                self.record(row, "stored" if row.state == "stored" else given_up, error.message)
+
+    def make(self, rows: Sequence[Delivery], ask_first: Mapping[str, State]) -> None:
         rows = self._one_segmentation(rows)
         references = {row.sop_instance_uid: self._reference(row) for row in rows}
-        sendable = {row.sop_instance_uid: row for row in rows if references[row.sop_instance_uid] is not None}
-        known = [reference for reference in references.values() if reference is not None]
-        asked = [reference for reference in known if reference.sop_instance_uid in ask_first]
+        known = {uid: reference for uid, reference in references.items() if reference is not None}
+        sendable = {row.sop_instance_uid: row for row in rows if row.sop_instance_uid in known}
+        asked = [reference for uid, reference in known.items() if uid in ask_first]
         there = confirm(self.destination, asked, self.calling_ae) if asked else None
-        for uid in [uid for uid, is_there in (there or {}).items() if is_there]:
-            self.record(sendable.pop(uid), "confirmed", None)
+        listed = [uid for uid, is_there in (there or {}).items() if is_there]
+        late = NO_REPORT if _wants_commitment(self.destination) else None
+        found = [
+            self.record(sendable.pop(uid), ask_first[uid], late if ask_first[uid] == "confirmed" else None)
+            for uid in listed
+        ]
+        unproved = {row.sop_instance_uid: row for row in found if row.state == "stored"}
+        if _wants_commitment(self.destination):
+            of_before = [uid for uid, row in sendable.items() if row.state == "stored" and uid not in ask_first]
+            unproved |= {uid: sendable.pop(uid) for uid in of_before}
         files = [Path(row.path) for row in sendable.values()]
         outcomes = send(self.destination, files, self.calling_ae, before_each=self.deliveries.require_claim)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         self._fall_back(answered)
-        stored = {row.sop_instance_uid: row for row in answered if row.state == "stored"}
-        self._confirm_stored(stored, [reference for reference in known if reference.sop_instance_uid in stored])
+        self._prove(unproved, {row.sop_instance_uid: row for row in answered if row.state == "stored"}, known)
 
     def _one_segmentation(self, rows: Sequence[Delivery]) -> list[Delivery]:
         """Of a label map segmentation and a binary one of the same labels, that which the destination takes.
@@ -224,39 +250,40 @@ class _Attempt:
                     self.record(row, "waiting", None, attempts=0)
                     self.record(label_map, "spared", f"{label_map.message}: the binary segmentation goes instead")
 
-    def _confirm_stored(self, stored: dict[str, Delivery], references: Sequence[Reference]) -> None:
-        """Ask after what was just stored; who offers no way to ask is believed by its C-STORE status."""
-        if self.destination.confirm == "commitment" and stored and self._commitment_asked(list(stored.values())):
+    def _prove(
+        self, before: Mapping[str, Delivery], now: Mapping[str, Delivery], references: Mapping[str, Reference]
+    ) -> None:
+        """Have proved what is stored; who offers no way to ask is believed by its C-STORE status.
+
+        Args:
+            before: Stored by an earlier attempt, by UID.
+            now: Stored by this one.
+            references: How a query names each.
+        """
+        stored = {**before, **now}
+        if not stored or (_wants_commitment(self.destination) and self._commitment_asked(list(stored.values()))):
             return
-        asked = self.destination.confirm != "c-store" and bool(stored)
-        there = confirm(self.destination, references, self.calling_ae) if asked else None
+        queries = [references[uid] for uid in stored]
+        there = confirm(self.destination, queries, self.calling_ae) if self.destination.confirm != "c-store" else None
         for uid, row in stored.items():
             if there is None or there[uid]:
                 self.record(row, "confirmed", row.message)
-            else:
+            elif uid in now:
                 self.record(row, "stored", "stored by the destination's word, but its C-FIND does not list it yet")
+            else:
+                self.record(row, "failed", "stored by the destination's word, but its C-FIND does not list it")
 
     def _commitment_asked(self, stored: Sequence[Delivery]) -> bool:
-        """Ask the destination to commit to what it stored; False where it offers no storage commitment.
+        """Ask the destination to commit to what it stored; False where C-FIND has to be asked instead.
 
         Raises:
             DeliveryFailed: It did not take the request.
         """
-        commitments, where = self.deliveries.commitments, self.destination
-        transaction_uid = f"2.25.{uuid4().int}"
-        references = [ObjectReference(row.sop_class_uid, row.sop_instance_uid) for row in stored]
-        commitments.ask(transaction_uid, stored[0].case_id, where.name, ae_title=where.ae_title, now=self.now)
-
-        def take(report: Report) -> None:
-            commitments.report(report, where.ae_title, self.now)
-
-        is_taken = False
-        try:
-            is_taken = ask_commitment(where, transaction_uid, references, self.calling_ae, take)
-        finally:
-            if not is_taken:
-                commitments.forget(transaction_uid)
-        return is_taken
+        request = CommitmentRequest(self.destination, self.deliveries, self.now, self.calling_ae)
+        answer = request.make(stored)
+        if answer.kind == "refused" and self.destination.confirm == "commitment":
+            raise DeliveryFailed(answer.message)
+        return answer.kind == "taken"
 
     def _outcome(self, row: Delivery, outcome: SendOutcome) -> Delivery:
         state: State = "stored" if outcome.ok else "failed" if outcome.retryable else "refused"

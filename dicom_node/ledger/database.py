@@ -118,6 +118,11 @@ commitments = sa.Table(
     sa.Column("reported_at", sa.Float),
     sa.Column("committed", sa.JSON, nullable=False),
     sa.Column("failed", sa.JSON, nullable=False),
+    # empty in what earlier versions wrote
+    sa.Column("host", sa.Text),
+    sa.Column("instances", sa.JSON(none_as_null=True)),
+    sa.Column("taken_at", sa.Float),
+    sa.Column("refused_at", sa.Float),
 )
 
 commitment_requests = sa.Table(
@@ -209,9 +214,10 @@ homes = sa.Table(
 
 
 def open_database(url: str) -> sa.Engine:
-    """Connect to the ledger; its tables are made where they are missing.
+    """Connect to the ledger; tables, and columns of tables that an earlier version made, are added where missing.
 
-    Several processes may do so at the same moment.
+    Several processes may do so at the same moment. An added column may be empty: earlier versions, which a rollback
+    brings back, do not fill it.
 
     Args:
         url: SQLAlchemy URL; for SQLite the file is made with mode 0600.
@@ -338,17 +344,32 @@ def _require_durable(engine: sa.Engine) -> None:
 def _with_tables(engine: sa.Engine) -> sa.Engine:
     try:
         with reading(engine) as connection:
-            is_complete = set(metadata.tables) <= set(sa.inspect(connection).get_table_names())
+            is_complete = not _missing_columns(connection)
         if not is_complete:
             with engine.begin() as connection:
                 if connection.dialect.name == "postgresql":  # two that make tables at once would trip over each other
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
                 metadata.create_all(connection)
+                for column in _missing_columns(connection):
+                    kind = column.type.compile(connection.dialect)
+                    connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))
     except sa.exc.DatabaseError as error:
         if damage_of(error) is None:
             raise
         raise SettingsError(damaged(str(engine.url.database), str(error.orig))) from error
     return engine
+
+
+def _missing_columns(connection: sa.Connection) -> list[sa.Column[Any]]:
+    """Columns of ours that the database lacks, those of whole tables included."""
+    found = sa.inspect(connection).get_multi_columns()
+    there = {(table, column["name"]) for (_, table), columns in found.items() for column in columns}
+    return [
+        column
+        for table in metadata.tables.values()
+        for column in table.columns
+        if (table.name, column.name) not in there
+    ]
 
 
 def _place(engine: sa.Engine) -> str:

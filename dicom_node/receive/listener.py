@@ -179,7 +179,7 @@ class Listener:
 
     def _listen(self, port: int, context: ssl.SSLContext | None, gate: ConnectionGate) -> GatedServer:
         address = (self._settings.node.bind, port)
-        desk = CommitmentDesk(self._intake.commitments, self._intake.commitment_requests, self._now)
+        desk = CommitmentDesk(self._intake.commitments, self._intake.commitment_requests, self._settings, self._now)
         handlers = [
             (evt.EVT_CONN_OPEN, self._on_connected),
             (evt.EVT_REQUESTED, self._on_requested),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID, uuid5
 
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.uid import UID
 
-from dicom_node import __version__
+from dicom_node import __version__, uids
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.volume import Volume
 from dicom_node.profiles import Profile
@@ -20,8 +19,6 @@ MANUFACTURER = "dicom-node"
 RESEARCH_NOTE = "Automatic, not approved, for research use only"
 SERIES_NUMBER_BASE = {"SEG": 9_000_000, "RTSTRUCT": 9_500_000}
 """Added to the source's SeriesNumber, so that results sort behind every acquired series and tell of their source."""
-
-_NAMESPACE = UUID("6c0d5a0e-2f0b-5d3e-9a55-0d1c0f5b7a11")
 
 _EMPTY_UNLESS_KNOWN = (
     "PatientName",
@@ -131,15 +128,8 @@ class Provenance:
 
 
 def derived_uid(case_id: str, role: str) -> UID:
-    """The UID of one role within a case: the same each time, another one for every case and role.
-
-    A UUID of version 5 under 2.25 (PS3.5 B.2).
-
-    Args:
-        case_id: Identity of the case.
-        role: What the UID names: ``seg/instance``, ``rtstruct/series``, ``tracking/Liver`` ...
-    """
-    return UID(f"2.25.{uuid5(_NAMESPACE, f'{case_id}/{role}').int}")
+    """The UID of one role within a case, as pydicom's type (:func:`dicom_node.uids.derived_uid`)."""
+    return UID(uids.derived_uid(case_id, role))
 
 
 def derived_role(kind: str, profile_identity: str, name: str) -> str:

@@ -11,9 +11,17 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
+from dicom_node.deliver import commitment_request
 from dicom_node.deliver.commitment import send_report
-from dicom_node.deliver.delivery import DeliveryState, deliver_once, delivery_state, settle_commitment
+from dicom_node.deliver.delivery import (
+    NO_REPORT,
+    DeliveryState,
+    deliver_once,
+    delivery_state,
+    settle_commitment,
+)
 from dicom_node.errors import DeliveryFailed
+from dicom_node.ledger.commitments import Commitment
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.settings import DestinationTable
 from dicom_node.storage_commitment import (
@@ -24,10 +32,12 @@ from dicom_node.storage_commitment import (
     report_information,
 )
 from dicom_node.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, STUDY_ROOT_FIND, VERIFICATION
+from tests.deliver.scripted_peer import ABORT
 from tests.deliver.test_delivery import CASE, plan, states
 from tests.peers import CALLING_AE, Receiver, destination, orthanc, receiver, wait_until
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+ASKED = Commitment("1.2.3", CASE, "pacs", "COMMITS", 1000.0, host="127.0.0.1", instances=["1.2.9"], taken_at=1000.0)
 
 
 @dataclass
@@ -39,8 +49,13 @@ class CommittingPeer:
         reports: Whether it reports over the association that asks.
         action_status: What it answers to an N-ACTION.
         lists: Whether its C-FIND lists what it stored.
+        store_status: C-STORE status by SOP Instance UID, where it is not Success.
+        stray: A report it sends before its own.
         asked: Transactions it was asked, with their instances.
         received: SOP Instance UIDs of all C-STORE requests.
+        kept: Those of what it stored.
+        queried: SOP Instance UIDs of all C-FIND requests.
+        answered: What its reports were answered with.
     """
 
     destination: DestinationTable
@@ -48,8 +63,18 @@ class CommittingPeer:
     reports: bool = True
     action_status: int = 0
     lists: bool = True
+    store_status: dict[str, int] = field(default_factory=dict)
+    stray: Report | None = None
     asked: list[tuple[str, tuple[Reference, ...]]] = field(default_factory=list)
     received: list[str] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+    queried: list[str] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+
+    @property
+    def asked_for(self) -> list[set[str]]:
+        """The instances of each transaction."""
+        return [{each.sop_instance_uid for each in references} for _, references in self.asked]
 
     def report(self, number: int = -1) -> Report:
         """What it has to say about a transaction."""
@@ -58,25 +83,35 @@ class CommittingPeer:
         return Report(transaction, tuple(each for each in references if each not in failed), failed)
 
     def on_store(self, event: evt.Event) -> int:
-        self.received.append(str(event.request.AffectedSOPInstanceUID))
-        return 0
+        uid = str(event.request.AffectedSOPInstanceUID)
+        self.received.append(uid)
+        status = self.store_status.get(uid, 0)
+        if status == 0:
+            self.kept.add(uid)
+        return status
 
     def on_action(self, event: evt.Event) -> tuple[int, Dataset | None]:
-        if self.action_status == 0:
+        if self.action_status in {0, ABORT}:
             self.asked.append(read_request(event.action_information))
+        if self.action_status == ABORT:
+            event.assoc.abort()
+            return 0, None
         return self.action_status, None
 
     def after_message(self, event: evt.Event) -> None:
         """Once the N-ACTION response is out, the report follows over the same association."""
         if type(event.message).__name__ == "N_ACTION_RSP" and self.reports and self.asked:
-            report = self.report()
-            event.assoc.send_n_event_report(
-                report_information(report), report.event_type, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
-            )
+            for report in (self.stray, self.report()):
+                if report is not None:
+                    answer, _ = event.assoc.send_n_event_report(
+                        report_information(report), report.event_type, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+                    )
+                    self.answered.append(answer.get("Status"))
 
     def on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
         uid = str(event.identifier.SOPInstanceUID)
-        if self.lists and uid in self.received:
+        self.queried.append(uid)
+        if self.lists and uid in self.kept:
             found = Dataset()
             found.QueryRetrieveLevel, found.SOPInstanceUID = "IMAGE", uid
             yield 0xFF00, found
@@ -99,7 +134,8 @@ def committing_peer(*, commits: bool = True, find: bool = True, **options: objec
         (evt.EVT_C_FIND, peer.on_find),
     ]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    peer.destination = destination("pacs", "COMMITS", server.server_address[1], confirm="commitment", **options)
+    port = server.server_address[1]
+    peer.destination = destination("pacs", "COMMITS", port, **{"confirm": "commitment", **options})
     try:
         yield peer
     finally:
@@ -158,7 +194,7 @@ def test_a_failure_is_told_in_words(deliveries: Deliveries, objects: list[Path])
         peer.fails = set(plan(deliveries, "pacs", objects))
         attempt(peer, deliveries)
         deliveries.commitments.report(peer.report(), "COMMITS", 1001.0)
-        assert settle_commitment(peer.destination, deliveries, CASE, 1002.0) is None
+        assert not settle_commitment(peer.destination, deliveries, CASE, 1002.0).awaited
         state = delivery_state(peer.destination, deliveries.of_case(CASE))
     assert state.outcome == "held"
     assert "processing failure (failure reason 0110)" in state.reason
@@ -200,17 +236,157 @@ def test_a_refused_request_is_tried_again(deliveries: Deliveries, objects: list[
         assert len(peer.asked) == 1
 
 
+@contextmanager
+def silent_peer(**options: object) -> Iterator[CommittingPeer]:
+    """A committing peer that has not reported when its association ends."""
+    with committing_peer(timeout_seconds=1.0, **options) as peer:
+        peer.reports = False
+        yield peer
+
+
+def state_of(deliveries: Deliveries, uid: str) -> str:
+    return next(row.state for row in deliveries.of_case(CASE) if row.sop_instance_uid == uid)
+
+
+def test_what_waits_for_its_report_is_left_alone_when_another_result_failed(
+    deliveries: Deliveries, objects: list[Path]
+) -> None:
+    with silent_peer(retry_seconds=[10, 60]) as peer:
+        one, failing, other = plan(deliveries, "pacs", objects)
+        peer.store_status = {failing: 0xA700}
+        assert attempt(peer, deliveries).retry_after_seconds == 10
+        peer.store_status = {}
+        assert attempt(peer, deliveries, 1010.0).outcome == "retry"
+        assert (peer.received.count(one), peer.received.count(failing), peer.received.count(other)) == (1, 2, 1)
+        assert peer.asked_for == [{one, other}, {failing}]
+        assert (one in peer.queried, other in peer.queried) == (False, False)
+        assert states(deliveries) == ["stored"] * 3
+        for number in (1, 0):  # in whichever order they come
+            deliveries.commitments.report(peer.report(number), "COMMITS", 1011.0)
+        assert attempt(peer, deliveries, 1012.0) == DeliveryState("confirmed")
+
+
+def test_only_what_is_overdue_is_asked_for(deliveries: Deliveries, objects: list[Path]) -> None:
+    with silent_peer(commitment_seconds=60) as peer:
+        one, failing, other = plan(deliveries, "pacs", objects)
+        peer.store_status = {failing: 0xA700}
+        attempt(peer, deliveries)
+        peer.store_status = {}
+        attempt(peer, deliveries, 1050.0)
+        peer.queried.clear()
+        assert attempt(peer, deliveries, 1061.0).outcome == "retry"
+        assert (sorted(peer.queried), state_of(deliveries, failing)) == (sorted([one, other]), "stored")
+        assert attempt(peer, deliveries, 1111.0) == DeliveryState("confirmed")
+    assert {row.message for row in deliveries.of_case(CASE)} == {NO_REPORT}
+
+
+def test_what_has_used_up_its_attempts_is_given_up_and_the_rest_still_waits(
+    deliveries: Deliveries, objects: list[Path]
+) -> None:
+    with silent_peer(retry_seconds=[]) as peer:
+        _, failing, _ = plan(deliveries, "pacs", objects)
+        peer.store_status = {failing: 0xA700}
+        assert attempt(peer, deliveries).outcome == "retry"
+        assert attempt(peer, deliveries, 1010.0).outcome == "retry"
+        assert len(peer.received) == 3
+        deliveries.commitments.report(peer.report(), "COMMITS", 1011.0)
+        held = attempt(peer, deliveries, 1012.0)
+    assert (held.outcome, "A700" in held.reason) == ("held", True)
+    assert sorted(states(deliveries)) == ["confirmed", "confirmed", "refused"]
+
+
+def test_after_a_kill_between_record_and_request_the_same_request_is_sent(
+    deliveries: Deliveries, objects: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with silent_peer() as peer, monkeypatch.context() as patched:
+        uids = plan(deliveries, "pacs", objects)
+        patched.setattr(commitment_request, "ask_commitment", killed)
+        with pytest.raises(KeyboardInterrupt):
+            attempt(peer, deliveries)
+        patched.undo()
+        (recorded,) = deliveries.commitments.of_case(CASE, "pacs")
+        assert attempt(peer, deliveries, 1001.0).outcome == "retry"
+        assert peer.asked_for == [set(uids)]
+        assert peer.asked[0][0] == recorded.transaction_uid
+        assert (len(peer.received), peer.queried) == (3, [])
+        assert attempt(peer, deliveries, 1002.0).outcome == "retry"
+        assert len(peer.asked) == 1
+
+
+def test_a_request_without_an_answer_is_sent_again_under_its_uid(deliveries: Deliveries, objects: list[Path]) -> None:
+    with silent_peer() as peer:
+        plan(deliveries, "pacs", objects)
+        peer.action_status = ABORT
+        assert "did not answer" in attempt(peer, deliveries).reason
+        peer.action_status = 0
+        attempt(peer, deliveries, 1010.0)
+        assert peer.asked[0] == peer.asked[1]
+        assert (len(peer.received), peer.queried) == (3, [])
+
+
+def test_the_uid_of_a_refused_request_is_not_used_again(deliveries: Deliveries, objects: list[Path]) -> None:
+    with silent_peer() as peer:
+        plan(deliveries, "pacs", objects)
+        peer.action_status = 0x0131
+        attempt(peer, deliveries)
+        (refused,) = deliveries.commitments.of_case(CASE, "pacs")
+        peer.action_status = 0
+        attempt(peer, deliveries, 1010.0)
+        assert peer.asked[0][0] != refused.transaction_uid
+        assert len(peer.received) == 3
+
+
+@pytest.mark.parametrize(
+    ("commits", "action_status", "message"), [(True, 0, "committed to"), (True, 0x0110, None), (False, 0, None)]
+)
+def test_auto_asks_for_commitment_where_it_is_to_be_had_and_for_a_list_elsewhere(
+    deliveries: Deliveries, objects: list[Path], commits: bool, action_status: int, message: str | None
+) -> None:
+    with committing_peer(commits=commits, confirm="auto") as peer:
+        peer.action_status = action_status
+        plan(deliveries, "pacs", objects)
+        assert wait_until(lambda: attempt(peer, deliveries).outcome == "confirmed", 10.0)
+        assert sorted(peer.queried) == (sorted(peer.received) if message is None else [])
+    assert {row.message for row in deliveries.of_case(CASE)} == {message}
+
+
+def test_what_a_restored_ledger_does_not_know_of_is_found_and_committed_to(
+    deliveries: Deliveries, objects: list[Path]
+) -> None:
+    with silent_peer() as peer:
+        peer.kept = set(plan(deliveries, "pacs", objects))
+        for row in deliveries.of_case(CASE):
+            deliveries.update(replace(row, state="failed"))
+        attempt(peer, deliveries)
+        assert (peer.received, peer.asked_for) == ([], [peer.kept])
+    assert states(deliveries) == ["stored"] * 3
+
+
+def test_a_stray_report_over_the_association_that_asks_is_refused_and_logged(
+    deliveries: Deliveries, objects: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with committing_peer() as peer:
+        plan(deliveries, "pacs", objects)
+        peer.stray = Report("1.2.3.4", (Reference(CT, "1.2.9"),))
+        assert wait_until(lambda: attempt(peer, deliveries).outcome == "confirmed", 10.0)
+        assert wait_until(lambda: len(peer.answered) == 2)
+    assert peer.answered == [PROCESSING_FAILURE, 0]
+    assert "nobody was asked this" in capsys.readouterr().out
+
+
 def test_nobody_else_and_nobody_twice_may_report(deliveries: Deliveries) -> None:
     commitments = deliveries.commitments
-    commitments.ask("1.2.3", CASE, "pacs", ae_title="COMMITS", now=1000.0)
+    commitments.ask(ASKED)
     report = Report("1.2.3", (Reference(CT, "1.2.9"),))
     assert commitments.report(report, "SOMEBODY", 1001.0) == "foreign"
     assert commitments.report(replace(report, transaction_uid="1.2.4"), "COMMITS", 1001.0) == "unknown"
     assert commitments.report(report, "COMMITS", 1001.0) == "taken"
     assert commitments.report(replace(report, committed=()), "COMMITS", 1002.0) == "repeated"
-    latest = commitments.latest(CASE, "pacs")
-    assert latest is not None
-    assert (latest.committed, latest.reported_at) == (["1.2.9"], 1001.0)
+    (known,) = commitments.of_case(CASE, "pacs")
+    assert (known.committed, known.reported_at) == (["1.2.9"], 1001.0)
 
 
 @pytest.fixture
@@ -221,13 +397,13 @@ def node(tmp_path: Path) -> Iterator[Receiver]:
 
 @pytest.mark.parametrize(
     ("transaction", "reporter", "status"),
-    [("1.2.3", "COMMITS", None), ("1.2.4", "COMMITS", "0110"), ("1.2.3", "SOMEBODY", "0124")],
+    [("1.2.3", "COMMITS", None), ("1.2.4", "COMMITS", "0110"), ("1.2.3", "SOMEBODY", "0110")],
 )
 def test_the_listener_takes_reports_of_who_was_asked(
     node: Receiver, transaction: str, reporter: str, status: str | None
 ) -> None:
     commitments = node.intake.commitments
-    commitments.ask("1.2.3", CASE, "pacs", ae_title="COMMITS", now=1000.0)
+    commitments.ask(ASKED)
     to_node = destination("node", CALLING_AE, node.listener.port)
     report = Report(transaction, (Reference(CT, "1.2.9"),))
     if status is None:
@@ -235,9 +411,20 @@ def test_the_listener_takes_reports_of_who_was_asked(
     else:
         with pytest.raises(DeliveryFailed, match=status):
             send_report(to_node, report, reporter)
-    latest = commitments.latest(CASE, "pacs")
-    assert latest is not None
-    assert latest.committed == (["1.2.9"] if status is None else [])
+    (known,) = commitments.of_case(CASE, "pacs")
+    assert known.committed == (["1.2.9"] if status is None else [])
+
+
+def test_the_listener_takes_no_report_from_another_host_and_says_so(
+    node: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.intake.commitments.ask(replace(ASKED, host="192.0.2.1"))
+    with pytest.raises(DeliveryFailed, match="0110"):
+        send_report(
+            destination("node", CALLING_AE, node.listener.port), Report("1.2.3", (Reference(CT, "1.2.9"),)), "COMMITS"
+        )
+    assert node.intake.commitments.of_case(CASE, "pacs")[0].reported_at is None
+    assert wait_until(lambda: "COMMITS was asked at 192.0.2.1" in capsys.readouterr().out)
 
 
 @pytest.mark.peer

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.errors import LedgerUnreachable, SettingsError
+from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import open_database
 from dicom_node.settings import parse_settings
 from tests import postgres
@@ -53,6 +54,29 @@ def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path
         open_database(url_of(f"postgresql://node:secret@127.0.0.1:{free_port()}/node"))
     assert "secret" not in caught.value.message
     assert caught.value.retryable
+
+
+def test_columns_that_an_earlier_version_lacks_are_added_and_its_rows_stay(
+    database_setting: str | None, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'node.sqlite'}" if database_setting is None else url_of(database_setting)
+    earlier = open_database(url)
+    with earlier.begin() as connection:
+        for name in ("host", "instances", "taken_at", "refused_at"):
+            connection.execute(sa.text(f"ALTER TABLE commitments DROP COLUMN {name}"))
+        connection.execute(
+            sa.text(
+                "INSERT INTO commitments (transaction_uid, case_id, destination, ae_title, asked_at, committed, failed)"
+                " VALUES ('1.2.3', 'case', 'pacs', 'PACS', 1000.0, '[]', '{}')"
+            )
+        )
+    earlier.dispose()
+    for _ in range(2):
+        today = open_database(url)
+        commitments = Commitments(today)
+        (known,) = commitments.of_case("case", "pacs")
+        assert (known.host, known.instances, known.taken_at, known.concerns("1.2.9")) == (None, None, None, True)
+        today.dispose()
 
 
 @pytest.mark.peer

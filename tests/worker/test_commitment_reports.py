@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,18 +15,22 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.deliver.association import open_association
+from dicom_node.ledger.commitment_requests import CommitmentRequest, Sender
+from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Intake
 from dicom_node.settings import Settings
 from dicom_node.storage_commitment import (
     CLASS_CONFLICT,
+    DUPLICATE_TRANSACTION,
     NO_SUCH_INSTANCE,
+    PROCESSING_FAILURE,
     Reference,
     Report,
     read_report,
     request_information,
 )
 from dicom_node.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
-from dicom_node.worker.commitment_reports import PAUSES, CommitmentReports
+from dicom_node.worker.commitment_reports import ANSWER_SECONDS, PAUSES, CommitmentReports
 from tests.peers import CALLING_AE, NOBODY_LISTENS, Receiver, destination, orthanc, receiver, wait_until
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
@@ -57,10 +62,10 @@ def scanner(port: int = 0) -> Iterator[tuple[int, list[Report]]]:
         entity.shutdown()
 
 
-def ask(node: Receiver, transaction: str, references: Sequence[Reference]) -> int:
+def ask(node: Receiver, transaction: str, references: Sequence[Reference], sender: str = SCANNER) -> int:
     """Send the N-ACTION; its status."""
     where = destination("node", CALLING_AE, node.listener.port)
-    with open_association(where, [build_context(STORAGE_COMMITMENT)], SCANNER) as association:
+    with open_association(where, [build_context(STORAGE_COMMITMENT)], sender) as association:
         information = request_information(transaction, references)
         answer, _ = association.send_n_action(information, 1, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
         return int(answer.Status)
@@ -102,6 +107,92 @@ def test_what_is_there_is_committed_to_and_what_is_not_is_named(tmp_path: Path, 
         assert len(reports) == 1
 
 
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x01
+    path.write_bytes(content)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [(_truncated, PROCESSING_FAILURE), (_changed, PROCESSING_FAILURE), (Path.unlink, NO_SUCH_INSTANCE)],
+)
+def test_a_file_that_is_not_what_was_received_is_not_committed_to(
+    tmp_path: Path, images: list[Path], harm: Callable[[Path], None], reason: int
+) -> None:
+    with node_for(tmp_path, free_port()) as node:
+        harmed, whole = store(node, images[:2])
+        record = node.intake.find(harmed.sop_instance_uid)
+        assert record is not None
+        harm(Path(record.path))
+        request = CommitmentRequest("1.2.3", Sender(SCANNER, "127.0.0.1"), (harmed, whole), 0, 0.0)
+        report = reports_of(node.intake, node.settings).report_on(request)
+    assert (report.committed, report.failed) == ((whole,), {harmed: reason})
+
+
+def test_a_transaction_uid_is_good_for_one_set_of_instances(tmp_path: Path) -> None:
+    one, other = Reference(CT, "1.2.3.4"), Reference(CT, "1.2.3.5")
+    with scanner() as (port, reports), node_for(tmp_path, port) as node:
+        assert ask(node, "1.2.3", [one]) == 0
+        assert ask(node, "1.2.3", [one, other]) == DUPLICATE_TRANSACTION  # while the first is pending
+        reports_of(node.intake, node.settings).report_due()
+        assert ask(node, "1.2.3", [other]) == DUPLICATE_TRANSACTION  # and after it was answered
+        reports_of(node.intake, node.settings).report_due()
+    assert [set(report.failed) for report in reports] == [{one}]
+
+
+def test_the_same_request_again_is_answered_again(tmp_path: Path) -> None:
+    asked = [Reference(CT, "1.2.3.4"), Reference(CT, "1.2.3.5")]
+    with scanner() as (port, reports), node_for(tmp_path, port) as node:
+        assert ask(node, "1.2.3", asked) == ask(node, "1.2.3", asked[::-1]) == 0
+        reports_of(node.intake, node.settings).report_due()
+        assert len(reports) == 1
+        assert ask(node, "1.2.3", asked) == 0
+        reports_of(node.intake, node.settings).report_due()
+    assert [(report.transaction_uid, set(report.failed)) for report in reports] == [("1.2.3", set(asked))] * 2
+
+
+def test_what_is_asked_again_while_it_is_being_answered_stays_due(tmp_path: Path) -> None:
+    requests = Intake(open_database(f"sqlite:///{tmp_path / 'node.sqlite'}")).commitment_requests
+    sender = {"calling_ae": SCANNER, "address": "127.0.0.1"}
+    requests.take("1.2.3", [Reference(CT, "1.2.3.4")], now=1000.0, **sender)
+    being_answered = requests.claim_due(Sender(**sender), 1000.0, 60.0)
+    assert being_answered is not None
+    assert requests.take("1.2.3", [Reference(CT, "1.2.3.4")], now=1001.0, **sender) == "again"
+    requests.note(being_answered, next_at=None, message=None)
+    assert requests.senders_due(1001.0) == (Sender(**sender),)
+
+
+def test_a_sender_that_accepts_and_never_answers_delays_no_other(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, scanner() as (port, reports):
+        peers = [
+            {"ae_title": "SILENT", "address": "127.0.0.1", "port": silent.getsockname()[1]},
+            {"ae_title": SCANNER, "address": "127.0.0.1", "port": port},
+        ]
+        with receiver(tmp_path / "home", peer=peers) as node:
+            for number in range(3):
+                assert ask(node, f"1.2.{number}", [Reference(CT, "1.2.3.4")], "SILENT") == 0
+            assert ask(node, "1.2.9", [Reference(CT, "1.2.3.4")]) == 0
+            begun = time.monotonic()
+            telling = reports_of(node.intake, node.settings).begin_due()
+            assert wait_until(lambda: len(reports) == 1, ANSWER_SECONDS / 3)
+            assert time.monotonic() - begun < ANSWER_SECONDS / 3
+            assert [thread.is_alive() for thread in telling if "SILENT" in thread.name] == [True]
+            silent.close()
+            for thread in telling:
+                thread.join(ANSWER_SECONDS)
+            now = time.time()
+            assert (
+                node.intake.commitment_requests.senders_due(now) == ()
+            )  # the rest of what it asked waits with the first
+            assert node.intake.commitment_requests.senders_due(now + PAUSES[0] + 1) != ()
+
+
 @NOBODY_LISTENS
 def test_a_report_is_tried_again_until_the_sender_listens(tmp_path: Path) -> None:
     port = free_port()
@@ -122,16 +213,16 @@ def test_a_sender_that_never_listens_is_given_up(tmp_path: Path) -> None:
         ask(node, "1.2.3", [Reference(CT, "1.2.3.4")])
         now = time.time() + 1
         for pause in (*PAUSES, 0.0):
-            assert node.intake.commitment_requests.claim_due(now - 0.5, 0.0) is not None
+            assert node.intake.commitment_requests.senders_due(now - 0.5) == (Sender(SCANNER, "127.0.0.1"),)
             reports_of(node.intake, node.settings, now).report_due()
             now += pause + 1
-        assert node.intake.commitment_requests.claim_due(now + 1e9, 0.0) is None
+        assert node.intake.commitment_requests.senders_due(now + 1e9) == ()
 
 
 def test_a_request_that_names_nothing_is_refused(tmp_path: Path) -> None:
     with node_for(tmp_path, free_port()) as node:
         assert ask(node, "1.2.3", []) == 0x0115
-        assert node.intake.commitment_requests.claim_due(time.time() + 1, 0.0) is None
+        assert node.intake.commitment_requests.senders_due(time.time() + 1) == ()
 
 
 @pytest.mark.peer
