@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,25 @@ class Engine:
     def cancel(workflow_id: str) -> None:
         """Have a workflow never go on."""
         DBOS.cancel_workflow(workflow_id)
+
+    @staticmethod
+    def forget_ended(before: float, most: int) -> int:
+        """Forget workflows that ended before a moment, with their checkpoints; what has not ended stays.
+
+        Args:
+            before: Seconds since the epoch.
+            most: How many at once.
+
+        Returns:
+            How many were forgotten. Their identities can be enqueued again.
+        """
+        moment = datetime.fromtimestamp(before, UTC).isoformat()
+        ended = DBOS.list_workflows(
+            status=_ENDED, completed_before=moment, limit=most, load_input=False, load_output=False
+        )
+        if ended:
+            DBOS.delete_workflows([row.workflow_id for row in ended])
+        return len(ended)
 
     @staticmethod
     def stop(*, patience_seconds: int) -> None:

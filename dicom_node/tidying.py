@@ -83,6 +83,7 @@ class Tidying:
         due = self._retention.due_series(before, most)
         gone = [item for item in due if self._retention.let_go(item.series_instance_uid, before, now)]
         images, size = self._remove_leaving()
+        self._retention.forget_requests(before)  # of images that are gone, or as old
         before = self._before(now, self._table.results_days)
         cases = self._retention.due_results(before, most)
         results = [case_id for case_id in cases if self._remove_results(case_id, before, now)]
@@ -91,6 +92,10 @@ class Tidying:
         if not tidied.is_nothing:
             _log.info("removed by retention", series=len(gone), images=images, bytes=size, results=len(results))
         return tidied
+
+    def records_before(self, now: float) -> float:
+        """Records of what ended before this moment may go."""
+        return self._before(now, self._table.record_days)
 
     def _before(self, now: float, days: float) -> float:
         """What ended before this moment may go; never where no days are set."""

@@ -91,6 +91,39 @@ def test_checkpoints_are_json_never_pickle(tmp_path: Path) -> None:
     assert used == [("portable_json",)]
 
 
+FORGETTING = """
+import sys, time
+from dicom_node.engine import Engine
+from dicom_node.settings import parse_settings
+
+engine = Engine(parse_settings({"node": {"home": sys.argv[1]}}, origin="test"))
+engine.register("case", lambda word: engine.step("one", lambda: word))
+engine.launch()
+engine.declare_queue("cases", concurrency=1)
+for word in ("a", "b"):
+    engine.enqueue("cases", "case", word, word)
+while not all(engine.has_ended(word) for word in ("a", "b")):
+    time.sleep(0.1)
+engine.enqueue("cases", "case", "later", "later", delay=3600)
+print(engine.forget_ended(time.time() - 60, 10), engine.forget_ended(0.0, 10))
+print(engine.forget_ended(time.time() + 60, 1), engine.forget_ended(time.time() + 60, 10))
+print(engine.has_ended("a"), engine.has_ended("b"), engine.is_alive("later"))
+engine.enqueue("cases", "case", "a", "a")
+while not engine.has_ended("a"):
+    time.sleep(0.1)
+engine.stop(patience_seconds=5)
+"""
+
+
+def test_what_ended_is_forgotten_with_its_steps_and_may_run_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORGETTING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "0", "1", "1", "False", "False", "True"]), done.stderr
+    with sqlite3.connect(tmp_path / "workflows.sqlite") as database:
+        steps = database.execute("select workflow_uuid from operation_outputs where function_name = 'one'").fetchall()
+    assert steps == [("a",)]  # of its second run
+
+
 PRIORITIES = """
 import sys, time
 from pathlib import Path

@@ -19,10 +19,13 @@ from dicom_node import tidying as tidying_module
 from dicom_node.errors import UsageError
 from dicom_node.ledger import database as db
 from dicom_node.ledger.cases import Case, Cases, CaseState
+from dicom_node.ledger.commitment_requests import Sender
+from dicom_node.ledger.commitments import Commitment
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.ledger.intake import Association
 from dicom_node.receive.storing import RESENT_SECONDS, Answer, Reception
 from dicom_node.settings import LimitsTable, Settings, parse_settings
+from dicom_node.storage_commitment import Reference
 from dicom_node.tidying import Tidying
 from tests.ledger.test_cases import CASE
 from tests.phantoms import PhantomSpec, write
@@ -127,6 +130,41 @@ def test_the_record_goes_last(home: Home) -> None:
     assert home.deliveries.of_case(case.case_id) == ()
     with home.database.connect() as connection:
         assert connection.execute(sa.select(db.associations)).all() == []
+
+
+def test_the_record_of_commitment_goes_with_its_case(home: Home) -> None:
+    """And no earlier: as long as the case is there, the UIDs of its transactions have to be known."""
+    case = home.case()
+    commitments = home.deliveries.commitments
+    commitments.ask(Commitment("1.2.3", case.case_id, "pacs", "PACS", END, reported_at=END))
+    commitments.ask(Commitment("1.2.4", "a case that is not there", "pacs", "PACS", END))
+    home.tidy(END + 91 * DAY)
+    home.tidy(END + (91 + 729) * DAY)
+    assert (commitments.find("1.2.3") is not None, commitments.find("1.2.4")) == (True, None)
+    home.tidy(END + (91 + 731) * DAY)
+    assert commitments.find("1.2.3") is None
+
+
+@pytest.mark.parametrize(("answered", "spool_days", "left"), [(True, 30, 0), (True, 0, 1), (False, 30, 1)])
+def test_what_a_sender_was_told_is_forgotten_with_the_images(
+    home: Home, answered: bool, spool_days: float, left: int
+) -> None:
+    requests = home.desk.intake.commitment_requests
+    sender = Sender("SCANNER", "127.0.0.1")
+    requests.take("1.2.3", [Reference("1.2.4", "1.2.5")], now=END, **vars(sender))
+    request = requests.claim_due(sender, END, 60.0)
+    assert request is not None
+    if answered:
+        requests.note(request, next_at=None, message=None)
+    home.tidy(END + 29 * DAY, spool_days=spool_days)
+    assert _rows(home, db.commitment_requests) == 1
+    home.tidy(LATE, spool_days=spool_days)
+    assert _rows(home, db.commitment_requests) == left
+
+
+def _rows(home: Home, table: sa.Table) -> int:
+    with home.database.connect() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 
 def _open_association(home: Home) -> None:

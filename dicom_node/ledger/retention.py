@@ -125,17 +125,28 @@ class Retention:
             return int(connection.scalar(sa.select(sa.func.count()).select_from(_old_cases(before).subquery())) or 0)
 
     def forget_records(self, before: float) -> int:
-        """Forget such cases, their deliveries, and associations that nothing on record came over; returns how many."""
+        """Forget such cases with deliveries and commitments, and associations nothing came over; returns how many."""
         with self._engine.begin() as connection:
             case_ids = list(connection.execute(_old_cases(before).limit(500)).scalars())
-            for table in (db.deliveries, db.removed_from_cases, db.cases):
+            for table in (db.deliveries, db.commitments, db.removed_from_cases, db.cases):
                 connection.execute(sa.delete(table).where(table.c.case_id.in_(case_ids)))
+            # of a case that was forgotten by a version that left them: while a case is there, its transaction UIDs
+            # have to be known, or one would be used again
+            is_known = sa.exists().where(db.cases.c.case_id == db.commitments.c.case_id)
+            connection.execute(sa.delete(db.commitments).where(db.commitments.c.asked_at < before, ~is_known))
             is_used = sa.exists().where(db.instances.c.association_id == db.associations.c.id)
             is_last = sa.exists().where(db.series.c.last_association_id == db.associations.c.id)
             connection.execute(
                 sa.delete(db.associations).where(db.associations.c.closed_at < before, ~is_used, ~is_last)
             )
         return len(case_ids)
+
+    def forget_requests(self, before: float) -> int:
+        """Forget what senders asked this node to commit to, once they were told or given up; returns how many."""
+        table = db.commitment_requests
+        with self._engine.begin() as connection:
+            answered = sa.delete(table).where(table.c.next_at.is_(None), table.c.asked_at < before)
+            return int(connection.execute(answered).rowcount)
 
     @staticmethod
     def _list_as_leaving(connection: sa.Connection, series_instance_uid: str) -> None:

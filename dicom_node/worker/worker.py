@@ -49,6 +49,8 @@ BEAT_SECONDS = 10.0
 TIDY_SECONDS = 600.0
 TIDIED_AT_ONCE = 20
 """Series and cases that one look removes at most; while there are more, the next look goes on."""
+FORGOTTEN_AT_ONCE = 200
+"""Ended workflows that one look forgets at most."""
 
 
 class Worker:
@@ -143,7 +145,8 @@ class Worker:
             self._watch()
         if self._clock() - self._tidied > TIDY_SECONDS:
             self._tidied = self._clock()
-            if not self._tidying.run(self._clock(), TIDIED_AT_ONCE).is_nothing:
+            forgotten = self._engine.forget_ended(self._tidying.records_before(self._clock()), FORGOTTEN_AT_ONCE)
+            if not self._tidying.run(self._clock(), TIDIED_AT_ONCE).is_nothing or forgotten == FORGOTTEN_AT_ONCE:
                 self._tidied = float("-inf")
 
     def _case(self, case_id: str, attempt: int) -> None:
