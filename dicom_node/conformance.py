@@ -94,16 +94,13 @@ def _storage_scu(settings: Settings) -> str:
     rows = [(sop_class_name(uid), uid, f"C-STORE{_CONDITIONS.get(uid, '')}") for uid in RESULT_CLASSES]
     rows.append((UID(STUDY_ROOT_FIND).name, STUDY_ROOT_FIND, "C-FIND, to confirm arrival"))
     rows.append((UID(STORAGE_COMMITMENT).name, STORAGE_COMMITMENT, "N-ACTION, where it is configured"))
-    destinations = [
-        (item.name, item.ae_title, f"{item.host}:{item.port}", item.profile, item.confirm)
-        for item in settings.destinations
-    ]
+    destinations = [(item.name, item.address, item.profile, item.confirm) for item in settings.destinations]
     return (
         "## Proposed as SCU\n\n"
         + _table(("SOP class", "UID", "use"), rows)
         + "\n\nSegmentations are stored as Explicit VR Little Endian, RT Structure Sets as Implicit VR Little Endian: "
         "a long contour exceeds the 64 kB of an explicit DS value. The other of the two is proposed beside it.\n\n"
-        + _table(("destination", "AE title", "address", "profile", "arrival is proved by"), destinations)
+        + _table(("destination", "address", "profile", "arrival is proved by"), destinations)
     )
 
 

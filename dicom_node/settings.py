@@ -8,8 +8,18 @@ import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from dicom_node.errors import SettingsError
 
@@ -39,6 +49,15 @@ def _fingerprint(value: str) -> str:
     if len(plain) != 64 or not all(digit in "0123456789abcdef" for digit in plain):
         raise ValueError("expected the SHA-256 fingerprint of a certificate: 64 hexadecimal digits, colons allowed")
     return plain
+
+
+def _service_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("expected the root of a DICOMweb service, such as https://pacs.example/dicom-web")
+    if parts.username or parts.password:
+        raise ValueError("a password does not belong into an address: set user and password_file")
+    return value.rstrip("/")
 
 
 def _database_url(value: str) -> str:
@@ -204,19 +223,22 @@ class PeerTable(_Table):
         return self.tls or self.certificate_name is not None or self.certificate_sha256 is not None
 
 
-class DestinationTable(_Table):
-    """``[[destination]]``: where results may go."""
-
+class _AnyDestination(_Table):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$")
-    ae_title: AETitle
-    host: str = Field(min_length=1)
-    port: Port
     profile: str = DEFAULT_PROFILE
     timeout_seconds: float = Field(default=60.0, gt=0, strict=False)
     retry_seconds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=(10, 60, 300, 900, 3600, 14400, 43200), strict=False
     )
     """Pause before each further attempt; after the last pause has been used the delivery is held."""
+
+
+class DestinationTable(_AnyDestination):
+    """``[[destination]]``: where results may go."""
+
+    ae_title: AETitle
+    host: str = Field(min_length=1)
+    port: Port
     confirm: Literal["commitment", "auto", "c-find", "c-store"] = "c-find"
     """How arrival is proved: the destination commits to it (storage commitment; C-FIND where it offers none, and with
     ``auto`` where it refuses the request, too), it is asked back by C-FIND (where the peer offers it), or the C-STORE
@@ -231,6 +253,62 @@ class DestinationTable(_Table):
     """The DNS name or address that its certificate bears, where that is not ``host``."""
     credentials: CredentialsTable | None = None
     """What this node shows to it and trusts; as in ``[tls]`` unless set."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return f"{self.ae_title} at {self.host}:{self.port}"
+
+
+class DicomwebTable(_AnyDestination):
+    """``[[destination]]`` with a ``url``: results go there by STOW-RS (PS3.18 10.5)."""
+
+    url: Annotated[str, AfterValidator(_service_url)]
+    """Root of the service: ``/studies`` is appended."""
+    confirm: Literal["qido-rs", "stow-rs"] = "qido-rs"
+    """How arrival is proved: the service is asked back by QIDO-RS (where it offers it), or its answer alone."""
+    token_file: Path | None = Field(default=None, strict=False)
+    """File with a bearer token, readable by its owner alone; read for each attempt, so that it may be renewed."""
+    user: str | None = Field(default=None, min_length=1)
+    """User name, for services that ask for a password."""
+    password_file: Path | None = Field(default=None, strict=False)
+    """File with the password, readable by its owner alone."""
+    authorities: Path | None = Field(default=None, strict=False)
+    """The authorities whose certificates are believed; those of the machine unless set."""
+    credentials: CredentialsTable | None = None
+    """What this node shows and trusts, for services that want a client certificate; instead of ``authorities``."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.url
+
+    @model_validator(mode="after")
+    def _secrets_are_whole_and_kept(self) -> DicomwebTable:
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together")
+        if self.token_file is not None and self.user is not None:
+            raise ValueError("set a token or a user with a password, not both")
+        secrets = [self.token_file, self.password_file, self.authorities, self.credentials]
+        if not self.url.startswith("https://") and any(secrets):
+            raise ValueError("passwords, tokens and certificates are sent over https alone")
+        if self.authorities is not None and self.credentials is not None:
+            raise ValueError("credentials name authorities already")
+        return self
+
+
+def _kind_of_destination(table: Any) -> str:
+    if isinstance(table, dict):
+        return "dicomweb" if "url" in table else "dimse"
+    return "dicomweb" if isinstance(table, DicomwebTable) else "dimse"
+
+
+Destination = DestinationTable | DicomwebTable
+"""Where results may go: over the DICOM upper layer, or to a DICOMweb service where a ``url`` is set."""
+_DESTINATION = Annotated[
+    Annotated[DestinationTable, Tag("dimse")] | Annotated[DicomwebTable, Tag("dicomweb")],
+    Discriminator(_kind_of_destination),
+]
 
 
 class RuleTable(_Table):
@@ -255,7 +333,7 @@ class Settings(_Table):
     tls: TlsTable | None = None
     monitoring: MonitoringTable = MonitoringTable()
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
-    destination: tuple[DestinationTable, ...] = Field(default=(), strict=False)
+    destination: tuple[_DESTINATION, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)
     profile: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """``[profile.NAME]``: a site's own profiles, beside those of anatomy.toml; checked where they are read."""
@@ -285,7 +363,7 @@ class Settings(_Table):
             if peer.over_tls and self.tls is None:
                 raise ValueError(f'peer "{peer.ae_title}" has to call over TLS, but there is no table [tls]')
         for destination in self.destination:
-            if destination.tls and destination.credentials is None:
+            if isinstance(destination, DestinationTable) and destination.tls and destination.credentials is None:
                 raise ValueError(f'destination "{destination.name}" is called over TLS, but there is no table [tls]')
         if self.tls is not None:
             others = [(self.node.bind, self.node.port)] if self.tls.plain else []
@@ -308,7 +386,7 @@ class Settings(_Table):
         return self
 
     @property
-    def destinations(self) -> tuple[DestinationTable, ...]:
+    def destinations(self) -> tuple[Destination, ...]:
         """Configured destinations, and the embedded archive where it is enabled."""
         if not self.archive.enabled:
             return self.destination
@@ -402,7 +480,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _plain(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"]) or "settings"
+    kinds = {"dimse", "dicomweb"} if item["loc"][:1] == ("destination",) else set()
+    place = ".".join(str(part) for part in item["loc"] if part not in kinds) or "settings"
     if item["type"] == "extra_forbidden":
         return f'unknown key "{place}"'
     return f"{place}: {item['msg']}"

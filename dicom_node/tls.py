@@ -21,7 +21,7 @@ from cryptography import x509
 
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
-from dicom_node.settings import CredentialsTable, Settings, TlsTable
+from dicom_node.settings import CredentialsTable, DestinationTable, DicomwebTable, Settings, TlsTable
 
 _SUITES: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
@@ -89,6 +89,22 @@ def client_context(credentials: CredentialsTable) -> ClientContext:
     return context
 
 
+def service_context(authorities: Path | None, credentials: CredentialsTable | None) -> ssl.SSLContext:
+    """A context for calling an HTTPS service; without authorities of its own, those of the machine are believed.
+
+    Raises:
+        SettingsError: As for :func:`server_context`.
+    """
+    if credentials is None and authorities is not None:
+        _require_current(f"authorities {authorities}", _certificates("authorities", authorities), _now())
+    context = ssl.create_default_context(cafile=str(authorities) if authorities else None)
+    if credentials is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _restrict(context, credentials)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def require_tls(settings: Settings) -> None:
     """Check every file that the settings name for TLS, so that a node does not start with one that cannot work.
 
@@ -97,9 +113,13 @@ def require_tls(settings: Settings) -> None:
     """
     if settings.tls is not None:
         server_context(settings.tls)
-    for credentials in {item.credentials for item in settings.destination if item.tls}:
+    dimse = [item for item in settings.destination if isinstance(item, DestinationTable)]
+    for credentials in {item.credentials for item in dimse if item.tls}:
         if credentials is not None:
             client_context(credentials)
+    for service in settings.destination:
+        if isinstance(service, DicomwebTable):
+            service_context(service.authorities, service.credentials)
 
 
 def peer_certificate(connection: ssl.SSLSocket) -> PeerCertificate | None:
@@ -131,7 +151,7 @@ def _restrict(context: ssl.SSLContext, credentials: CredentialsTable) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
     context.set_ciphers(_SUITES)
-    _require_valid(credentials, datetime.fromtimestamp(time.time(), UTC))
+    _require_valid(credentials, _now())
     try:
         # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(credentials.certificate, credentials.key, password=lambda: b"")
@@ -141,6 +161,10 @@ def _restrict(context: ssl.SSLContext, credentials: CredentialsTable) -> None:
             f"({reason_of(error)}): expected an unencrypted PEM key, and the certificate that was made for it"
         ) from error
     context.load_verify_locations(credentials.authorities)
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 def _require_valid(credentials: CredentialsTable, now: datetime) -> None:

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,13 +155,24 @@ def dcmqrscp(folder: Path) -> Iterator[Peer]:
         yield Peer(destination("pacs", "QR", port), stored)
 
 
+def orthanc_with_dicomweb(folder: Path, **options: object) -> AbstractContextManager[Peer]:
+    """Orthanc that speaks DICOMweb too, under ``/dicom-web`` of its REST API."""
+    plugin = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+    return orthanc(
+        folder, options={"Plugins": [plugin], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}, **options}
+    )
+
+
 @contextmanager
-def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[Peer]:
+def orthanc(
+    folder: Path, modalities: dict[str, int] | None = None, options: Mapping[str, object] | None = None
+) -> Iterator[Peer]:
     """Orthanc: lets in the AE titles it knows from this machine; its REST API answers this machine alone.
 
     Args:
         folder: Storage and configuration.
         modalities: Ports of further AE titles on this machine, beside ``DICOM_NODE``.
+        options: Further keys of its configuration, or other values.
     """
     tool("Orthanc")
     port, http_port = free_port(), free_port()
@@ -190,6 +201,7 @@ def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[
                     title: {"AET": title, "Host": "127.0.0.1", "Port": peer_port, "Manufacturer": "Generic"}
                     for title, peer_port in known.items()
                 },
+                **(options or {}),
             }
         )
     )

@@ -10,7 +10,7 @@ from typing import Any
 from dicom_node.cli.printing import print_json, print_table
 from dicom_node.conformance import conformance_statement
 from dicom_node.deliver.association import sop_class_name
-from dicom_node.deliver.echo import echo
+from dicom_node.deliver.courier import courier_to
 from dicom_node.errors import DeliveryFailed, InputRefused, UsageError
 from dicom_node.imaging.instances import Instance, find_instances, read_dataset
 from dicom_node.profiles import require_profiles
@@ -51,16 +51,16 @@ def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
     if not found:
         names = ", ".join(item.name for item in settings.destinations) or "none"
         raise UsageError(f'no destination "{name}": the destinations are {names}')
-    report = echo(found[0], calling_ae=settings.node.ae_title)
+    report = courier_to(found[0], settings.node.ae_title).echo()
     if as_json:
         print_json(vars(report))
     elif report.reachable:
         rows = [
             (sop_class_name(sop_class), "yes" if accepted else "no") for sop_class, accepted in report.accepted.items()
         ]
-        print_table(f"{name} answers C-ECHO", ("SOP class", "accepted"), rows)
+        print_table(f"{name} answers", ("SOP class", "accepted"), rows)
     if not report.reachable:
-        raise DeliveryFailed(f"{name} ({found[0].host}:{found[0].port}) does not answer C-ECHO: {report.reason}")
+        raise DeliveryFailed(f"{name} ({found[0].address}) does not answer: {report.reason}")
 
 
 def run_conformance(settings: Settings) -> None:

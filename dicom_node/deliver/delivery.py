@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import pydicom
 from pydicom.errors import InvalidDicomError
 
 from dicom_node.deliver.commitment_request import CommitmentRequest
-from dicom_node.deliver.confirmation import Reference, confirm
-from dicom_node.deliver.echo import echo
-from dicom_node.deliver.sender import SendOutcome, send
+from dicom_node.deliver.confirmation import Reference
+from dicom_node.deliver.courier import Courier, courier_to
+from dicom_node.deliver.sender import SendOutcome
 from dicom_node.deliver.standing import Standing, standing_of
 from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.logs import get_logger
-from dicom_node.settings import DestinationTable
+from dicom_node.settings import Destination, DestinationTable
 from dicom_node.storage_commitment import failure_in_words
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
 log = get_logger("deliver")
 
 NO_REPORT = "no report of storage commitment came in time; C-FIND lists it"
+_UNLISTED = "stored by the destination's word, but when it is asked for it is not there"
+_QUERIED, _BELIEVED = frozenset({"c-find", "qido-rs"}), frozenset({"c-store", "stow-rs"})
 _UNFINISHED = frozenset({"waiting", "failed", "stored"})
 
 
@@ -45,12 +47,12 @@ class DeliveryState:
 
 
 def deliver_once(
-    destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float, *, calling_ae: str
+    destination: Destination, deliveries: Deliveries, case_id: str, now: float, *, calling_ae: str
 ) -> DeliveryState:
     """Make one attempt.
 
     The attempt is on record before anything is sent. After a crash in its middle the next one therefore asks the
-    destination (C-FIND) what it has and sends only the rest; results keep their UIDs, so nothing exists twice.
+    destination (C-FIND, QIDO-RS) what it has and sends only the rest; results keep their UIDs, so nothing exists twice.
 
     Args:
         destination: Where to.
@@ -70,7 +72,7 @@ def deliver_once(
     rows = [row for row in unfinished if not standing.is_awaited(row)]
     if unfinished and not rows:
         return _wait(destination, standing, now)
-    attempt = _Attempt(destination, deliveries, now, calling_ae)
+    attempt = _Attempt(destination, courier_to(destination, calling_ae), deliveries, now, calling_ae)
     ask_first = _to_ask_for(destination, rows, standing)
     begun = [attempt.record(row, row.state, row.message, attempts=row.attempts + 1) for row in rows]
     try:
@@ -82,7 +84,7 @@ def deliver_once(
     return state
 
 
-def _state_after(destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float) -> DeliveryState:
+def _state_after(destination: Destination, deliveries: Deliveries, case_id: str, now: float) -> DeliveryState:
     """How the delivery goes on; what has used up its attempts is given up while reports for the rest are awaited."""
     standing = settle_commitment(destination, deliveries, case_id, now)
     rows = [row for row in deliveries.of_case(case_id, destination.name) if not standing.is_awaited(row)]
@@ -95,12 +97,12 @@ def _state_after(destination: DestinationTable, deliveries: Deliveries, case_id:
     return _wait(destination, standing, now)
 
 
-def _wait(destination: DestinationTable, standing: Standing, now: float) -> DeliveryState:
-    pause = standing.look_again_after(now, destination.commitment_seconds)
+def _wait(destination: Destination, standing: Standing, now: float) -> DeliveryState:
+    pause = standing.look_again_after(now, _patience(destination))
     return DeliveryState("retry", "waits for the destination's storage commitment", pause)
 
 
-def delivery_state(destination: DestinationTable, rows: Sequence[Delivery]) -> DeliveryState:
+def delivery_state(destination: Destination, rows: Sequence[Delivery]) -> DeliveryState:
     """What the records of a case at a destination amount to.
 
     As long as one result may still get through, it is tried; a case is held when none may, or when every pause of
@@ -119,13 +121,13 @@ def delivery_state(destination: DestinationTable, rows: Sequence[Delivery]) -> D
     return DeliveryState("held", reason) if refused else DeliveryState("confirmed")
 
 
-def settle_commitment(destination: DestinationTable, deliveries: Deliveries, case_id: str, now: float) -> Standing:
+def settle_commitment(destination: Destination, deliveries: Deliveries, case_id: str, now: float) -> Standing:
     """Put on record what a destination reported about its storage commitment; returns where the rest stands."""
     if not _wants_commitment(destination):
         return Standing()
     rows = deliveries.of_case(case_id, destination.name)
     asked = deliveries.commitments.of_case(case_id, destination.name)
-    standing = standing_of(rows, asked, now, destination.commitment_seconds)
+    standing = standing_of(rows, asked, now, _patience(destination))
     for row in rows:
         if row.sop_instance_uid in standing.committed:
             deliveries.update(replace(row, state="confirmed", message="committed to", updated_at=now))
@@ -136,18 +138,23 @@ def settle_commitment(destination: DestinationTable, deliveries: Deliveries, cas
     return standing
 
 
-def _wants_commitment(destination: DestinationTable) -> bool:
+def _wants_commitment(destination: Destination) -> TypeGuard[DestinationTable]:
     return destination.confirm in {"commitment", "auto"}
 
 
-def _to_ask_for(destination: DestinationTable, rows: Sequence[Delivery], standing: Standing) -> dict[str, State]:
+def _patience(destination: Destination) -> float:
+    """Seconds that a report of storage commitment may take."""
+    return destination.commitment_seconds if isinstance(destination, DestinationTable) else 0.0
+
+
+def _to_ask_for(destination: Destination, rows: Sequence[Delivery], standing: Standing) -> dict[str, State]:
     """Instances that C-FIND is asked for before anything is sent again, and what their being listed makes of them.
 
     Where commitment is wanted, the query proves only what was reported on too late; anything else that is listed is
     stored, and commitment has yet to be asked for. What the destination does not commit to is sent again unasked: it
     may well be listed.
     """
-    if destination.confirm == "c-find":
+    if destination.confirm in _QUERIED:
         is_repeated = any(row.state != "waiting" or row.attempts > 0 for row in rows)
         return dict.fromkeys((row.sop_instance_uid for row in rows), "confirmed") if is_repeated else {}
     if not _wants_commitment(destination):
@@ -163,7 +170,8 @@ def _to_ask_for(destination: DestinationTable, rows: Sequence[Delivery], standin
 
 @dataclass(frozen=True)
 class _Attempt:
-    destination: DestinationTable
+    destination: Destination
+    courier: Courier
     deliveries: Deliveries
     now: float
     calling_ae: str
@@ -202,7 +210,7 @@ class _Attempt:
         known = {uid: reference for uid, reference in references.items() if reference is not None}
         sendable = {row.sop_instance_uid: row for row in rows if row.sop_instance_uid in known}
         asked = [reference for uid, reference in known.items() if uid in ask_first]
-        there = confirm(self.destination, asked, self.calling_ae) if asked else None
+        there = self.courier.confirm(asked) if asked else None
         listed = [uid for uid, is_there in (there or {}).items() if is_there]
         late = NO_REPORT if _wants_commitment(self.destination) else None
         found = [
@@ -214,7 +222,7 @@ class _Attempt:
             of_before = [uid for uid, row in sendable.items() if row.state == "stored" and uid not in ask_first]
             unproved |= {uid: sendable.pop(uid) for uid in of_before}
         files = [Path(row.path) for row in sendable.values()]
-        outcomes = send(self.destination, files, self.calling_ae, before_each=self.deliveries.require_claim)
+        outcomes = self.courier.send(files, before_each=self.deliveries.require_claim)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         self._fall_back(answered)
         self._prove(unproved, {row.sop_instance_uid: row for row in answered if row.state == "stored"}, known)
@@ -231,7 +239,7 @@ class _Attempt:
         binary = [row for row in rows if row.sop_class_uid == SEGMENTATION]
         if not label_maps or not binary:
             return list(rows)
-        report = echo(self.destination, self.calling_ae)
+        report = self.courier.echo()
         if not report.reachable:
             raise DeliveryFailed(report.reason)
         takes_label_maps = report.accepted[LABEL_MAP_SEGMENTATION]
@@ -253,7 +261,7 @@ class _Attempt:
     def _prove(
         self, before: Mapping[str, Delivery], now: Mapping[str, Delivery], references: Mapping[str, Reference]
     ) -> None:
-        """Have proved what is stored; who offers no way to ask is believed by its C-STORE status.
+        """Have proved what is stored; who offers no way to ask is believed by its answer to what was sent.
 
         Args:
             before: Stored by an earlier attempt, by UID.
@@ -261,24 +269,26 @@ class _Attempt:
             references: How a query names each.
         """
         stored = {**before, **now}
-        if not stored or (_wants_commitment(self.destination) and self._commitment_asked(list(stored.values()))):
+        if not stored or self._commitment_asked(list(stored.values())):
             return
         queries = [references[uid] for uid in stored]
-        there = confirm(self.destination, queries, self.calling_ae) if self.destination.confirm != "c-store" else None
+        there = self.courier.confirm(queries) if self.destination.confirm not in _BELIEVED else None
         for uid, row in stored.items():
             if there is None or there[uid]:
                 self.record(row, "confirmed", row.message)
             elif uid in now:
-                self.record(row, "stored", "stored by the destination's word, but its C-FIND does not list it yet")
+                self.record(row, "stored", f"{_UNLISTED} yet")
             else:
-                self.record(row, "failed", "stored by the destination's word, but its C-FIND does not list it")
+                self.record(row, "failed", _UNLISTED)
 
     def _commitment_asked(self, stored: Sequence[Delivery]) -> bool:
-        """Ask the destination to commit to what it stored; False where C-FIND has to be asked instead.
+        """Ask the destination to commit to what it stored; False where it has to be asked what it has instead.
 
         Raises:
             DeliveryFailed: It did not take the request.
         """
+        if not _wants_commitment(self.destination):
+            return False
         request = CommitmentRequest(self.destination, self.deliveries, self.now, self.calling_ae)
         answer = request.make(stored)
         if answer.kind == "refused" and self.destination.confirm == "commitment":

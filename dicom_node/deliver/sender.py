@@ -40,7 +40,8 @@ class SendOutcome:
     """What became of one instance.
 
     Attributes:
-        status: The C-STORE status (PS3.4 B.2.3); None when none was answered.
+        status: The C-STORE status (PS3.4 B.2.3), or the HTTP status of a DICOMweb service that says no more; None when
+            none was answered.
         ok: The destination has it, perhaps with a warning.
         warning: Stored, but elements were coerced or discarded, or did not fit.
         retryable: Whether another attempt may end better.
@@ -56,7 +57,9 @@ class SendOutcome:
 
 
 @dataclass(frozen=True)
-class _ResultFile:
+class ResultFile:
+    """A PS3.10 file and what its file meta says of it."""
+
     path: Path
     sop_class: str
     sop_instance: str
@@ -92,13 +95,13 @@ def send(
     """
     if not files:
         return ()
-    results = [_read_result(path) for path in files]
+    results = [read_result(path) for path in files]
     outcomes: list[SendOutcome] = []
     with open_association(destination, _contexts(results), calling_ae) as association:
         accepted = accepted_syntaxes(association)
         for result in results:
             if outcomes and outcomes[-1].status is None:  # what breaks once stays broken; pynetdicom notices late
-                outcomes.append(_unanswered(result.sop_instance, "the connection was lost before it could be sent"))
+                outcomes.append(unanswered(result.sop_instance, "the connection was lost before it could be sent"))
             else:
                 if before_each is not None:
                     before_each()
@@ -106,17 +109,23 @@ def send(
     return tuple(outcomes)
 
 
-def _read_result(path: Path) -> _ResultFile:
+def read_result(path: Path) -> ResultFile:
+    """Read the file meta of a result.
+
+    Raises:
+        DeliveryRefused: It is no DICOM file.
+        OSError: It cannot be read.
+    """
     try:
         meta = pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).file_meta
-        return _ResultFile(
+        return ResultFile(
             path, str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID), str(meta.TransferSyntaxUID)
         )
     except (InvalidDicomError, AttributeError) as error:
         raise DeliveryRefused(f"{path.name} is no DICOM file that can be sent: {error}") from error
 
 
-def _contexts(results: Sequence[_ResultFile]) -> list[PresentationContext]:
+def _contexts(results: Sequence[ResultFile]) -> list[PresentationContext]:
     proposed: dict[tuple[str, tuple[str, ...]], None] = {}
     for result in results:
         proposed[result.sop_class, (result.syntax,)] = None
@@ -131,14 +140,14 @@ def _convertible(syntax: str) -> tuple[str, ...]:
     return _PLAIN if syntax in {*_PLAIN, _DEFLATED} else ()
 
 
-def _send_one(association: Association, result: _ResultFile, accepted: frozenset[str]) -> SendOutcome:
+def _send_one(association: Association, result: ResultFile, accepted: frozenset[str]) -> SendOutcome:
     syntax = next((syntax for syntax in (result.syntax, *_convertible(result.syntax)) if syntax in accepted), None)
     if syntax is not None:
         source = result.path if syntax == result.syntax else _converted(result.path, syntax)
         try:
             return _outcome(result.sop_instance, association.send_c_store(source))
         except RuntimeError as error:  # the association ended since it was last looked at
-            return _unanswered(result.sop_instance, f"the connection was lost before it could be sent: {error}")
+            return unanswered(result.sop_instance, f"the connection was lost before it could be sent: {error}")
     return SendOutcome(
         result.sop_instance,
         _SOP_CLASS_NOT_SUPPORTED,
@@ -159,10 +168,20 @@ def _converted(path: Path, syntax: str) -> Dataset:
 
 def _outcome(sop_instance: str, answer: Dataset) -> SendOutcome:
     if "Status" not in answer:
-        return _unanswered(sop_instance, "the destination did not answer in time, or broke the connection")
-    status = int(answer.Status)
-    comment = str(answer.get("ErrorComment", "") or "")
-    words = f"C-STORE status {status:04X}" + (f": {comment}" if comment else "")
+        return unanswered(sop_instance, "the destination did not answer in time, or broke the connection")
+    return outcome_of_status(sop_instance, int(answer.Status), "C-STORE", str(answer.get("ErrorComment", "") or ""))
+
+
+def outcome_of_status(sop_instance: str, status: int, service: str, comment: str = "") -> SendOutcome:
+    """What a status of storage means (PS3.4 B.2.3; STOW-RS gives the same as its reasons, PS3.18 I.2.2).
+
+    Args:
+        sop_instance: SOP Instance UID of what was sent.
+        status: What was answered.
+        service: Which service answered, for the message.
+        comment: What the destination said beside it.
+    """
+    words = f"{service} status {status:04X}" + (f": {comment}" if comment else "")
     if status == 0:
         return SendOutcome(sop_instance, status, ok=True)
     if status in _STORED_WITH_WARNING or status >> 12 == 0xB:
@@ -171,5 +190,6 @@ def _outcome(sop_instance: str, answer: Dataset) -> SendOutcome:
     return SendOutcome(sop_instance, status, ok=False, retryable=not never, message=f"not stored, {words}")
 
 
-def _unanswered(sop_instance: str, message: str) -> SendOutcome:
+def unanswered(sop_instance: str, message: str) -> SendOutcome:
+    """What becomes of an instance whose fate is not known: it is asked for, and sent again."""
     return SendOutcome(sop_instance, None, ok=False, retryable=True, message=message)

@@ -48,7 +48,8 @@ def lack_of_origin(
         decision = admit(caller, own_ae=settings.node.ae_title, peers=own)
         if isinstance(decision, Rejection):
             return decision.message
-    destination = next((item for item in settings.destinations if item.name == asked.destination), None)
+    dimse = (item for item in settings.destinations if isinstance(item, DestinationTable))
+    destination = next((item for item in dimse if item.name == asked.destination), None)
     host = asked.host or (destination.host if destination else None)
     if host is None or _is_certified(caller, host, destination) or _is_foreseen(caller, destination):
         return ""

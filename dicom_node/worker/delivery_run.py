@@ -15,7 +15,7 @@ from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import contains
-from dicom_node.settings import DEFAULT_PROFILE, SENDER, DestinationTable, Settings
+from dicom_node.settings import DEFAULT_PROFILE, SENDER, Destination, DestinationTable, Settings
 
 _log = get_logger("worker")
 WORKFLOW = "delivery"
@@ -108,7 +108,7 @@ class DeliveryRun:
             _log.warning("delivery given up", case=case_id[:12], destination=destination, reason=error.message)
             return None
 
-    def _deliver_claimed(self, case: Case, table: DestinationTable) -> float | None:
+    def _deliver_claimed(self, case: Case, table: Destination) -> float | None:
         case_id, destination = case.case_id, table.name
         deliveries = self._deliveries.claimed(f"{case_id} to {destination}", self._settings.node.name)
         started = self._clock()
@@ -145,7 +145,7 @@ class DeliveryRun:
             self._cases.advance(case_id, "done", self._clock(), attempt=attempt)
             _log.info("case done", case=case_id[:12], deliveries=len(deliveries))
 
-    def table_of(self, case: Case, destination: str) -> DestinationTable:
+    def table_of(self, case: Case, destination: str) -> Destination:
         """The settings of a destination of a case.
 
         Raises:

@@ -9,25 +9,30 @@ import threading
 from collections.abc import Callable, Iterator
 
 from dicom_node.deliver.association import sop_class_name
-from dicom_node.deliver.echo import EchoReport, echo
+from dicom_node.deliver.courier import courier_to
+from dicom_node.deliver.echo import EchoReport
 from dicom_node.logs import get_logger
 from dicom_node.profiles import Profile, profile_named
-from dicom_node.settings import DestinationTable, Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.uids import RT_STRUCTURE_SET, SEGMENTATION
 
 _log = get_logger("worker")
 
 
+def _echo(destination: Destination, calling_ae: str) -> EchoReport:
+    return courier_to(destination, calling_ae).echo()
+
+
 def preflight(
-    settings: Settings, ask: Callable[[DestinationTable, str], EchoReport] = echo
+    settings: Settings, ask: Callable[[Destination, str], EchoReport] = _echo
 ) -> tuple[threading.Thread, ...]:
-    """Ask every configured destination by C-ECHO and log what is wrong; returns at once.
+    """Ask every configured destination whether it answers and log what is wrong; returns at once.
 
     The embedded archive starts beside the worker and is not asked.
 
     Args:
         settings: Name the destinations, and their profiles, which are known to be there.
-        ask: Sends the C-ECHO; gets the destination and our AE title.
+        ask: Asks it; gets the destination and our AE title.
 
     Returns:
         The threads that ask, one a destination.
@@ -41,7 +46,7 @@ def preflight(
     return askers
 
 
-def _ask(settings: Settings, table: DestinationTable, ask: Callable[[DestinationTable, str], EchoReport]) -> None:
+def _ask(settings: Settings, table: Destination, ask: Callable[[Destination, str], EchoReport]) -> None:
     try:
         report = ask(table, settings.node.ae_title)
         profile = profile_named(settings, table.profile, f'destination "{table.name}"')
@@ -65,7 +70,7 @@ def faults_of(report: EchoReport, profile: Profile) -> Iterator[tuple[str, str]]
     if not report.reachable:
         yield (
             report.reason,
-            "results are sent again for hours; check host, port and both AE titles, and that the peer knows this node",
+            "results are sent again for hours; check its address, AE titles or password, and that it knows this node",
         )
         return
     for sop_class in _needed(profile):

@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.settings import load_settings
-from tests.peers import orthanc, running, tool
+from tests.peers import orthanc, orthanc_with_dicomweb, running, tool
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
 from tests.running_node import RunningNode, write_config
@@ -64,3 +64,27 @@ def test_a_case_is_done_once_the_archive_has_committed_to_its_results(tmp_path: 
             shown = node.command("cases", "show", done["case_id"])
     assert done["state"] == "done"
     assert {(row["message"], row["attempts"]) for row in shown["deliveries"]} == {("committed to", 1)}
+
+
+def test_results_reach_an_archive_by_stow_rs(tmp_path: Path) -> None:
+    spec = PhantomSpec(
+        modality="CT", anatomy="torso", slices=40, rows=64, columns=80,
+        row_spacing=5.0, column_spacing=5.0, slice_spacing=10.0,
+    )  # fmt: skip
+    files = write(spec, tmp_path / "series")
+    source = dcmread(files[0], stop_before_pixels=True)
+    with orthanc_with_dicomweb(tmp_path / "orthanc") as peer:
+        pacs = f'[[destination]]\nname = "pacs"\nurl = "http://127.0.0.1:{peer.http_port}/dicom-web"\n'
+        with RunningNode(write_config(tmp_path / "node", extra=pacs), module=MODULE) as node:
+            assert node.command("echo", "pacs")["confirms"]
+            node.send(files)
+            (done,) = node.wait_for_cases([str(source.SeriesInstanceUID)], seconds=240)
+            shown = node.command("cases", "show", done["case_id"])
+        stored = [peer.rest("GET", f"/series/{key}/") for key in peer.rest("GET", "/series")]
+        studies = [peer.rest("GET", f"/studies/{key}") for key in peer.rest("GET", "/studies")]
+    assert done["state"] == "done"
+    assert {(row["destination"], row["state"], row["attempts"]) for row in shown["deliveries"]} == {
+        ("pacs", "confirmed", 1)
+    }
+    assert sorted(series["MainDicomTags"]["Modality"] for series in stored) == ["RTSTRUCT", "SEG"]
+    assert [study["MainDicomTags"]["StudyInstanceUID"] for study in studies] == [str(source.StudyInstanceUID)]

@@ -53,7 +53,7 @@ def test_a_destination_that_answers_and_a_port_where_nobody_listens(tmp_path: Pa
     assert [(event["log_level"], event["event"]) for event in events["store"]] == [("info", "destination answers")]
     (warning,) = events["nobody"]
     assert (warning["log_level"], "cannot be reached" in warning["reason"]) == ("warning", True)
-    assert "check host, port and both AE titles" in warning["advice"]
+    assert "check its address, AE titles" in warning["advice"]
 
 
 @pytest.mark.peer
