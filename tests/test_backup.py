@@ -24,6 +24,7 @@ from tests.deliver.scripted_peer import ScriptedPeer, scripted_peer
 from tests.monitoring.test_endpoint import FAST, SMALL
 from tests.peers import wait_until
 from tests.phantoms import PhantomSpec, write
+from tests.quick.node import MODULE
 from tests.running_node import RunningNode, write_config
 from tests.test_tidying import Home
 
@@ -168,7 +169,7 @@ def test_pending_cases_go_on_and_nothing_is_sent_twice(tmp_path: Path, peer: Scr
         f'[[destination]]\nname = "pacs"\nae_title = "SCRIPTED"\nhost = "127.0.0.1"\nport = {port}\n'
         f"retry_seconds = {[1] * 100}\n"
     )
-    node = RunningNode(write_config(tmp_path / "node", extra=destination + FAST))
+    node = RunningNode(write_config(tmp_path / "node", extra=destination + FAST), module=MODULE)
     series = [str(dcmread(files[0]).SeriesInstanceUID) for files in (first, second)]
     peer.statuses = [0xA700]  # out of resources
     with node:

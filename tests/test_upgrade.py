@@ -23,6 +23,7 @@ from dicom_node.tidying import Tidying
 from dicom_node.workflow import case_identity
 from tests.monitoring.test_endpoint import FAST, SMALL
 from tests.phantoms import write
+from tests.quick.node import MODULE
 from tests.receive.desk import arrival_of
 from tests.running_node import RunningNode, write_config
 from tests.test_tidying import LATE, Home
@@ -137,7 +138,7 @@ def test_pending_work_of_the_first_release_is_finished_by_today_s(tmp_path: Path
     waiting = old.open_case(late, first_part, "waiting")
     still_held = old.open_case(held, old.receive(held, cased=3), "held", "three slices are no volume")
     series = [str(dcmread(files[0]).SeriesInstanceUID) for files in (uncased, late)]
-    with RunningNode(config) as node:
+    with RunningNode(config, module=MODULE) as node:
         assert all(outcome.ok for outcome in node.send(late[35:]))
         ended = node.wait_for_cases(series, seconds=300)
         cases = {case["case_id"]: case for case in node.cases()}

@@ -22,6 +22,7 @@ from dicom_node.deliver.sender import send
 from tests.peers import await_port, run_tool, wait_until
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
+from tests.quick.node import MODULE
 from tests.running_node import SENDER, RunningNode, write_config
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
@@ -61,7 +62,8 @@ class Watched:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        self.node = RunningNode(write_config(folder, extra=f"[monitoring]\nport = {self.port}\n{PEERS}{FAST}"))
+        config = write_config(folder, extra=f"[monitoring]\nport = {self.port}\n{PEERS}{FAST}")
+        self.node = RunningNode(config, module=MODULE)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from dicom_node.settings import load_settings
 from tests.peers import orthanc, orthanc_with_dicomweb, running, tool
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
+from tests.quick.node import MODULE
 from tests.running_node import RunningNode, write_config
 
 pytestmark = pytest.mark.peer
@@ -29,7 +30,7 @@ def test_results_for_a_destination_that_was_down_are_delivered_without_being_mad
     series = str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
     stored = tmp_path / "stored"
     stored.mkdir()
-    with RunningNode(write_config(tmp_path / "node", extra=pacs)) as node:
+    with RunningNode(write_config(tmp_path / "node", extra=pacs), module=MODULE) as node:
         node.send(files)
         (held,) = node.wait_for_cases([series], seconds=240)
         assert held["state"] == "held"
@@ -58,7 +59,7 @@ def test_a_case_is_done_once_the_archive_has_committed_to_its_results(tmp_path: 
             f'port = {peer.destination.port}\nconfirm = "commitment"\n'
         )
         config.write_text(config.read_text() + pacs)
-        with RunningNode(config) as node:
+        with RunningNode(config, module=MODULE) as node:
             node.send(files)
             (done,) = node.wait_for_cases([series], seconds=240)
             shown = node.command("cases", "show", done["case_id"])

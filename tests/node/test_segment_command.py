@@ -34,14 +34,24 @@ def dice(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
     return 2 * float(np.sum(found & truth)) / max(1.0, float(found.sum() + truth.sum()))
 
 
+@pytest.fixture(scope="module")
+def segmented(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A folder with the series and its results, and what the command printed of them."""
+    folder = tmp_path_factory.mktemp("segmented")
+    write_ct_series(test_data / "ct_abdomen_pelvis_TS_example" / "example_ct.nii.gz", folder / "series")
+    (outcome,) = command("segment", folder / "series", "--output", folder / "out")
+    return folder, outcome
+
+
 @pytest.mark.parametrize("kind", ["seg", "rtstruct"])
-def test_a_real_ct_through_the_whole_path(kind: str, test_data: Path, tmp_path: Path) -> None:
+def test_a_real_ct_through_the_whole_path(
+    kind: str, segmented: tuple[Path, Any], test_data: Path, tmp_path: Path
+) -> None:
+    """This CT is part of the training: its scores say whether the path is right, not how good the network is."""
     source = test_data / "ct_abdomen_pelvis_TS_example"
-    write_ct_series(source / "example_ct.nii.gz", tmp_path / "series")
-    # this CT is part of the training: its scores say whether the path is right, not how good the network is
-    (outcome,) = command("segment", tmp_path / "series", "--output", tmp_path / "out")
-    (result,) = (tmp_path / "out").glob(f"*.{kind}.dcm")
-    decoded = command("decode", result, "--series", tmp_path / "series", "--output", tmp_path / "labels.nii.gz")
+    folder, outcome = segmented
+    (result,) = (folder / "out").glob(f"*.{kind}.dcm")
+    decoded = command("decode", result, "--series", folder / "series", "--output", tmp_path / "labels.nii.gz")
     labels, _, _ = read_lps(tmp_path / "labels.nii.gz")
     reference, _, _ = read_lps(source / "example_seg_full_v1.nii.gz")
     names = {name: int(label) for label, name in json.loads((source / "labels_total_v1.json").read_text()).items()}
