@@ -71,11 +71,30 @@ def _storage_scp(settings: Settings) -> str:
     text += "\n\nEach storage class is accepted in one of these transfer syntaxes, the first that is proposed:\n\n"
     text += _table(("transfer syntax", "UID"), [(UID(uid).name, uid) for uid in TRANSFER_SYNTAXES])
     text += (
-        "\n\nStorage commitment: what is on record and on disk is committed to; the report goes out over a new "
-        "association to the peer, for up to five hours. As its SCU the node takes reports of destinations it asked "
-        "(both roles are accepted in role selection).\n\n"
+        "\n\nStorage commitment: what is on record and on disk as it was received (SHA-256) is committed to, until "
+        "[retention] removes it; the report goes out over a new association to the peer, for up to five hours. As its "
+        "SCU the node takes reports of destinations it asked, from their hosts (both roles are accepted in role "
+        "selection).\n\n"
     )
-    return text + _table(
+    text += _table(
+        ("N-ACTION status", "meaning"),
+        [
+            ("0000", "the request is on record and will be reported on (also when it was made before)"),
+            ("0115", "no transaction UID, or no instance with its UIDs"),
+            ("0123", "no such action"),
+            ("0131", "the transaction UID is in use for other instances; nothing is reported"),
+            ("0110", "a fault of this node; nothing is reported"),
+        ],
+    )  # fmt: skip
+    text += "\n\n" + _table(
+        ("failure reason", "meaning"),
+        [
+            ("0112", "the instance is not on record, or its file is gone"),
+            ("0119", "it is on record under another SOP class"),
+            ("0110", "its file is not what was received, or cannot be read"),
+        ],
+    )  # fmt: skip
+    return text + "\n\n" + _table(
         ("C-STORE status", "meaning"),
         [
             ("0000", "the instance is on disk, fsynced, and on record (also when it was on record before)"),
@@ -93,7 +112,7 @@ def _storage_scp(settings: Settings) -> str:
 def _storage_scu(settings: Settings) -> str:
     rows = [(sop_class_name(uid), uid, f"C-STORE{_CONDITIONS.get(uid, '')}") for uid in RESULT_CLASSES]
     rows.append((UID(STUDY_ROOT_FIND).name, STUDY_ROOT_FIND, "C-FIND, to confirm arrival"))
-    rows.append((UID(STORAGE_COMMITMENT).name, STORAGE_COMMITMENT, "N-ACTION, where it is configured"))
+    rows.append((UID(STORAGE_COMMITMENT).name, STORAGE_COMMITMENT, "N-ACTION, where confirm says so"))
     destinations = [(item.name, item.address, item.profile, item.confirm) for item in settings.destinations]
     return (
         "## Proposed as SCU\n\n"

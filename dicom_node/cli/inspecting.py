@@ -58,6 +58,10 @@ def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
         rows = [
             (sop_class_name(sop_class), "yes" if accepted else "no") for sop_class, accepted in report.accepted.items()
         ]
+        rows += [
+            ("queries, to confirm arrival", "yes" if report.confirms else "no"),
+            ("storage commitment", "yes" if report.commits else "no"),
+        ]
         print_table(f"{name} answers", ("SOP class", "accepted"), rows)
     if not report.reachable:
         raise DeliveryFailed(f"{name} ({found[0].address}) does not answer: {report.reason}")

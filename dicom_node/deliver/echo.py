@@ -11,13 +11,21 @@ from dicom_node.deliver.association import accepted_syntaxes, open_association
 from dicom_node.deliver.sender import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from dicom_node.errors import DeliveryFailed
 from dicom_node.settings import DestinationTable
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET, SEGMENTATION, STUDY_ROOT_FIND, VERIFICATION
+from dicom_node.uids import (
+    LABEL_MAP_SEGMENTATION,
+    RT_STRUCTURE_SET,
+    SEGMENTATION,
+    STORAGE_COMMITMENT,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
 
 RESULT_CLASSES: Final = (
     SEGMENTATION,
     LABEL_MAP_SEGMENTATION,
     RT_STRUCTURE_SET,
 )
+_PROOFS = (STUDY_ROOT_FIND, STORAGE_COMMITMENT)
 
 
 @dataclass(frozen=True)
@@ -28,19 +36,21 @@ class EchoReport:
         reachable: It accepted the association and answered C-ECHO with Success.
         accepted: Whether it takes each SOP class that this node produces, by UID.
         confirms: Whether it can be asked (Study Root C-FIND) what it holds.
+        commits: Whether it can be asked to commit to what it stored (Storage Commitment Push Model).
         reason: Why it is not reachable; empty otherwise.
     """
 
     reachable: bool
     accepted: dict[str, bool] = field(default_factory=dict)
     confirms: bool = False
+    commits: bool = False
     reason: str = ""
 
 
 def echo(destination: DestinationTable, calling_ae: str) -> EchoReport:
     """Send a C-ECHO and find out which of our SOP classes a destination accepts; nothing is stored."""
     syntaxes = [EXPLICIT_LITTLE, IMPLICIT_LITTLE]
-    contexts = [build_context(sop_class, syntaxes) for sop_class in (*RESULT_CLASSES, STUDY_ROOT_FIND)]
+    contexts = [build_context(sop_class, syntaxes) for sop_class in (*RESULT_CLASSES, *_PROOFS)]
     try:
         with open_association(destination, contexts, calling_ae) as association:
             accepted = accepted_syntaxes(association)
@@ -52,5 +62,6 @@ def echo(destination: DestinationTable, calling_ae: str) -> EchoReport:
         reachable=status == 0x0000,
         accepted={sop_class: sop_class in accepted for sop_class in RESULT_CLASSES},
         confirms=STUDY_ROOT_FIND in accepted,
+        commits=STORAGE_COMMITMENT in accepted,
         reason="" if status == 0x0000 else "C-ECHO was not answered with Success",
     )

@@ -56,6 +56,9 @@ def _ask(settings: Settings, table: Destination, ask: Callable[[Destination, str
     faults = list(faults_of(report, profile))
     for reason, advice in faults:
         _log.warning("destination will not take results", destination=table.name, reason=reason, advice=advice)
+    if report.reachable and table.confirm == "commitment" and not report.commits:
+        advice = "C-FIND is asked in its place; let the peer offer the Storage Commitment Push Model, or set confirm"
+        _log.warning("destination offers no storage commitment", destination=table.name, advice=advice)
     if not faults:
         _log.info("destination answers", destination=table.name)
 

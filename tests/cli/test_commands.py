@@ -181,6 +181,7 @@ def test_echo_names_the_classes(tmp_path: Path) -> None:
         table = f'[[destination]]\nname = "tps"\nae_title = "SCRIPTED"\nhost = "127.0.0.1"\nport = {where.port}\n'
         done = run("--config", str(write_config(tmp_path, extra=table)), "echo", "tps", cwd=tmp_path)
     assert "Label Map Segmentation Storage" in done.stdout
+    assert "storage commitment" in done.stdout
 
 
 @pytest.fixture(scope="module")

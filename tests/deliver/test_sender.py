@@ -150,7 +150,7 @@ def test_a_file_that_is_no_dicom_is_refused(tmp_path: Path) -> None:
 def test_echo_tells_what_orthanc_takes(orthanc_peer: Peer) -> None:
     report = echo(orthanc_peer.destination, CALLING_AE)
     assert report.reachable
-    assert report.confirms
+    assert (report.confirms, report.commits) == (True, True)
     assert all(
         report.accepted[uid] for uid in RESULT_CLASSES if uid != LABEL_MAP_SEGMENTATION
     )  # newer than Orthanc 1.10
@@ -160,7 +160,7 @@ def test_echo_tells_what_a_narrow_peer_does_not_take() -> None:
     with scripted_peer(sop_classes=[CT, RESULT_CLASSES[0]], find=False) as peer:
         report = echo(peer.destination, CALLING_AE)
     assert report.reachable
-    assert not report.confirms
+    assert (report.confirms, report.commits) == (False, False)
     assert report.accepted == {sop_class: sop_class == RESULT_CLASSES[0] for sop_class in RESULT_CLASSES}
 
 

@@ -8,6 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.settings import load_settings
+from tests.machines.site import series_uid, small_series
 from tests.peers import orthanc, orthanc_with_dicomweb, running, tool
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
@@ -46,12 +47,8 @@ def test_results_for_a_destination_that_was_down_are_delivered_without_being_mad
 
 def test_a_case_is_done_once_the_archive_has_committed_to_its_results(tmp_path: Path) -> None:
     """Orthanc reports over an association of its own, to the listener; the worker waits and sends nothing again."""
-    spec = PhantomSpec(
-        modality="CT", anatomy="torso", slices=40, rows=64, columns=80,
-        row_spacing=5.0, column_spacing=5.0, slice_spacing=10.0,
-    )  # fmt: skip
-    files = write(spec, tmp_path / "series")
-    series = str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+    files = small_series(tmp_path, 0)
+    series = series_uid(files)
     config = write_config(tmp_path / "node")
     with orthanc(tmp_path / "orthanc", {"DICOM_NODE": load_settings(config).node.port}) as peer:
         pacs = (

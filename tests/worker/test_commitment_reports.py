@@ -182,8 +182,10 @@ def test_a_sender_that_accepts_and_never_answers_delays_no_other(tmp_path: Path)
             telling = reports_of(node.intake, node.settings).begin_due()
             assert wait_until(lambda: len(reports) == 1, ANSWER_SECONDS / 3)
             assert time.monotonic() - begun < ANSWER_SECONDS / 3
+            silent.settimeout(ANSWER_SECONDS / 3)
+            connection, _ = silent.accept()
             assert [thread.is_alive() for thread in telling if "SILENT" in thread.name] == [True]
-            silent.close()
+            connection.close()
             for thread in telling:
                 thread.join(ANSWER_SECONDS)
             now = time.time()

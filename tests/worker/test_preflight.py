@@ -94,6 +94,20 @@ def test_only_what_the_profile_needs_is_missed(profile: Profile, lacking: str, f
     assert len(list(faults_of(report, profile))) == faults
 
 
+@pytest.mark.parametrize(
+    ("confirm", "commits", "warnings"), [("commitment", False, 1), ("commitment", True, 0), ("auto", False, 0)]
+)
+def test_that_the_commitment_that_was_asked_for_is_not_to_be_had_is_said(
+    tmp_path: Path, confirm: str, commits: bool, warnings: int
+) -> None:
+    row = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "confirm": confirm}
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "destination": [row]}, origin="test")
+    with capture_logs() as events:
+        (asker,) = preflight(settings, lambda *_: EchoReport(reachable=True, accepted=EVERYTHING, commits=commits))
+        asker.join(timeout=30)
+    assert [event["log_level"] for event in events].count("warning") == warnings
+
+
 def test_nobody_waits_for_a_destination_that_hangs(tmp_path: Path) -> None:
     answers = threading.Event()
 
