@@ -100,6 +100,9 @@ def require_tls(settings: Settings) -> None:
     for credentials in {item.credentials for item in settings.destination if item.tls}:
         if credentials is not None:
             client_context(credentials)
+    if settings.audit is not None and (settings.audit.syslog or "").startswith("tls:"):
+        assert settings.audit.credentials is not None  # the settings see to it
+        client_context(settings.audit.credentials)
 
 
 def peer_certificate(connection: ssl.SSLSocket) -> PeerCertificate | None:

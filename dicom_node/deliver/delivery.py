@@ -16,16 +16,19 @@ from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.errors import DeliveryFailed
+from dicom_node.ledger import audit_facts
+from dicom_node.ledger.audit_events import AuditEvent
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.logs import get_logger
 from dicom_node.settings import DestinationTable
 from dicom_node.storage_commitment import Reference as ObjectReference
 from dicom_node.storage_commitment import Report, failure_in_words
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION, STUDY_ROOT_FIND
 
 log = get_logger("deliver")
 
 _UNFINISHED = frozenset({"waiting", "failed", "stored"})
+_ARRIVED = frozenset({"stored", "confirmed"})
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,18 @@ class _Attempt:
             attempts=row.attempts if attempts is None else attempts,
             updated_at=self.now,
         )
-        self.deliveries.update(changed)
+        self.deliveries.update(changed, *self._told(row, changed))
         return changed
+
+    def _told(self, before: Delivery, after: Delivery) -> list[AuditEvent]:
+        """What the audit trail has to tell of a change: that a result arrived, or was answered otherwise."""
+        arrived = after.state in _ARRIVED and before.state not in _ARRIVED
+        denied = after.state in {"failed", "refused"} and after.status not in {None, before.status}
+        if not (arrived or denied):
+            return []
+        failure = "" if arrived else after.message or after.state
+        sent = audit_facts.sent(self.destination, after.case_id, after.sop_class_uid, after.path, failure=failure)
+        return [sent]
 
     def make(self, rows: Sequence[Delivery], *, ask_first: Sequence[str]) -> None:
         rows = self._one_segmentation(rows)
@@ -183,10 +196,13 @@ class _Attempt:
         sendable = {row.sop_instance_uid: row for row in rows if references[row.sop_instance_uid] is not None}
         known = [reference for reference in references.values() if reference is not None]
         asked = [reference for reference in known if reference.sop_instance_uid in ask_first]
-        there = confirm(self.destination, asked, self.calling_ae) if asked else None
+        there = self._confirm(asked) if asked else None
         for uid in [uid for uid, is_there in (there or {}).items() if is_there]:
             self.record(sendable.pop(uid), "confirmed", None)
         files = [Path(row.path) for row in sendable.values()]
+        if sendable:
+            instances = [(row.sop_class_uid, row.path) for row in sendable.values()]
+            self.deliveries.tell(self.now, audit_facts.sending(self.destination, rows[0].case_id, instances))
         outcomes = send(self.destination, files, self.calling_ae, before_each=self.deliveries.require_claim)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         self._fall_back(answered)
@@ -229,12 +245,18 @@ class _Attempt:
         if self.destination.confirm == "commitment" and stored and self._commitment_asked(list(stored.values())):
             return
         asked = self.destination.confirm != "c-store" and bool(stored)
-        there = confirm(self.destination, references, self.calling_ae) if asked else None
+        there = self._confirm(references) if asked else None
         for uid, row in stored.items():
             if there is None or there[uid]:
                 self.record(row, "confirmed", row.message)
             else:
                 self.record(row, "stored", "stored by the destination's word, but its C-FIND does not list it yet")
+
+    def _confirm(self, references: Sequence[Reference]) -> dict[str, bool] | None:
+        """Ask what the destination holds; the audit trail tells of it."""
+        queries = [audit_facts.queried(self.destination, STUDY_ROOT_FIND, item.keys) for item in references]
+        self.deliveries.tell(self.now, *queries)
+        return confirm(self.destination, references, self.calling_ae)
 
     def _commitment_asked(self, stored: Sequence[Delivery]) -> bool:
         """Ask the destination to commit to what it stored; False where it offers no storage commitment.
