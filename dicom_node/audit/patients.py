@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from dicom_node.audit.messages import Patient
 from dicom_node.logs import get_logger
 
 _log = get_logger("audit")
 _KEYWORDS = ("SpecificCharacterSet", "PatientName", "PatientID", "StudyInstanceUID")
-_UNREADABLE = (OSError, InvalidDicomError, ValueError, TypeError, AttributeError, NotImplementedError, LookupError)
 
 
 def patient_of(facts: dict[str, Any]) -> Patient:
@@ -23,7 +21,7 @@ def patient_of(facts: dict[str, Any]) -> Patient:
         return Patient()
     try:
         header = pydicom.dcmread(Path(path), specific_tags=list(_KEYWORDS), stop_before_pixels=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # noqa: BLE001 - whatever a file holds, the trail has to go on
         _log.warning("patient not read for the audit trail", path=str(path), error=type(error).__name__)
         return Patient()
     return Patient(*(_text(header, keyword) for keyword in ("PatientID", "PatientName", "StudyInstanceUID")))
@@ -34,5 +32,6 @@ def _text(header: pydicom.Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)
         return "" if value is None else str(value)
-    except _UNREADABLE:
+    except Exception as error:  # noqa: BLE001 - pydicom raises what it likes, and its messages quote the value
+        _log.warning("value not read for the audit trail", keyword=keyword, error=type(error).__name__)
         return ""
