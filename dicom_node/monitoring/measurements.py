@@ -45,6 +45,7 @@ class LedgerMeasurements:
             yield from self._cases(connection, now)
             yield from self._deliveries(connection)
             yield from self._intake(connection, now)
+            yield from self._audit(connection, now)
 
     def _counted(self) -> Iterator[Metric]:
         counts = Counters(self.engine).counts()
@@ -103,6 +104,15 @@ class LedgerMeasurements:
         oldest = connection.scalar(sa.select(sa.func.min(db.series.c.last_received_at)).where(uncased))
         text = "Since the last image of the series that has waited longest to become a case."
         yield GaugeMetricFamily("dicom_node_oldest_uncased_series_seconds", text, value=_age(oldest, now))
+
+    @staticmethod
+    def _audit(connection: sa.Connection, now: float) -> Iterator[Metric]:
+        events = db.audit_events
+        count, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(events.c.at))).one()
+        text = "Events that the audit trail still has to tell."
+        yield GaugeMetricFamily("dicom_node_audit_pending_events", text, value=count)
+        text = "Age of the oldest of them."
+        yield GaugeMetricFamily("dicom_node_audit_oldest_pending_seconds", text, value=_age(oldest, now))
 
 
 def _age(since: float | None, now: float) -> float:
