@@ -13,7 +13,7 @@ from dicom_node.errors import TakenOver, UsageError
 from dicom_node.ledger import audit_facts
 from dicom_node.ledger import database as db
 from dicom_node.ledger.audit_events import AuditEvent, is_audited, note
-from dicom_node.ledger.counters import STEP_SECONDS, STEPS, Counters
+from dicom_node.ledger.counters import Counters, step_counts
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 CaseState = Literal[
@@ -171,7 +171,7 @@ class Cases:
     def note_seconds(self, case_id: str, step: str, seconds: float, *, attempt: int | None = None) -> None:
         """Record how long a step took."""
         self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)}, attempt)
-        Counters(self._engine).add({(STEP_SECONDS, step): seconds, (STEPS, step): 1})
+        Counters(self._engine).add(step_counts(step, seconds))
 
     def note_outputs(self, case_id: str, outputs: Mapping[str, Any], now: float, *, attempt: int | None = None) -> None:
         """Record what a step produced."""
