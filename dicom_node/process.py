@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import pwd
 import signal
 import socket
 import threading
@@ -19,6 +20,8 @@ _PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
 NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 _LISTENING = "0A"
+_NO_LOGIN = 0xFFFFFFFF
+"""What the kernel says of a process that no login led to (``proc(5)``, loginuid)."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -71,6 +74,18 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def login_name() -> str:
+    """Who works at this machine, as ``name@host``: whoever logged in, also behind sudo, as the kernel knows it."""
+    noted = Path("/proc/self/loginuid")
+    login = int(noted.read_text()) if noted.exists() else _NO_LOGIN
+    user = os.getuid() if login == _NO_LOGIN else login
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = str(user)
+    return f"{name}@{socket.gethostname()}"
 
 
 def notify(message: str) -> None:

@@ -37,6 +37,7 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
     """
     roles = ["listen", "work", *(["archive"] if settings.archive.enabled else [])]
     roles += ["monitor"] if settings.monitoring.port else []
+    roles += ["audit"] if settings.audit else []
     children = {role: _start(role, config) for role in roles}
     refusals = dict.fromkeys(roles, 0)
     is_ready, told = False, float("-inf")
@@ -60,7 +61,9 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
                 notify("WATCHDOG=1")
     finally:
         notify("STOPPING=1")
+        last = children.pop("audit", None)  # what the others say as they end is still to be written
         _stop_all(list(children.values()))
+        _stop_all([last] if last else [])
 
 
 def _start(role: str, config: Path | None) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,8 @@ HOME_VARIABLE = "DICOM_NODE_HOME"
 ARCHIVE = "archive"
 SENDER = "sender"
 DEFAULT_PROFILE = "default"
+SYSLOG_PORTS = {"tls": 6514, "udp": 514, "tcp": 601}
+"""Ports registered for syslog by transport: RFC 5425, RFC 5426, RFC 6587."""
 
 
 def _ae_title(value: str) -> str:
@@ -64,6 +66,17 @@ def _database_url(value: str) -> str:
     scheme, separator, _ = value.partition("://")
     if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg", "sqlite"}:
         raise ValueError("expected postgresql://user@host:port/database; leave it out for SQLite under home")
+    return value
+
+
+def _syslog_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_whole = parts.scheme in SYSLOG_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"expected tls://host:port, udp://host:port or tcp://host:port: {error}") from error
+    if not is_whole or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        raise ValueError("expected tls://host:port, udp://host:port or tcp://host:port, and nothing more")
     return value
 
 
@@ -181,8 +194,38 @@ class MonitoringTable(_Table):
 
     bind: str = "127.0.0.1"
     port: Port | None = None
-    roles: tuple[Literal["listener", "worker", "archive"], ...] = Field(default=(), strict=False)
+    roles: tuple[Literal["listener", "worker", "archive", "audit"], ...] = Field(default=(), strict=False)
     """Processes that have to run on this machine; all of the node's unless set, for a node spread over machines."""
+
+
+class AuditTable(_Table):
+    """``[audit]``: the audit trail, as DICOM audit messages (PS3.15 A.5); absent: none is kept."""
+
+    file: Path | None = Field(default=None, strict=False)
+    """One message a line, mode 0600; made anew where it was rotated away."""
+    syslog: Annotated[str, AfterValidator(_syslog_url)] | None = None
+    """``tls://host:port`` (RFC 5425), ``udp://host:port`` (RFC 5426), or ``tcp://host:port``, which is neither
+    encrypted nor part of the standard; the ports that are registered for it where none is given."""
+    source_id: str | None = Field(default=None, min_length=1)
+    """AuditSourceID; ``[node] name`` unless set."""
+    enterprise_site: str | None = Field(default=None, min_length=1)
+    """AuditEnterpriseSiteID: which hospital."""
+    credentials: CredentialsTable | None = None
+    """What is shown to a syslog server over TLS, and trusted; as in ``[tls]`` unless set."""
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> AuditTable:
+        if self.file is None and self.syslog is None:
+            raise ValueError("set file, syslog or both: an audit trail has to go somewhere")
+        return self
+
+    @property
+    def syslog_server(self) -> SplitResult | None:
+        """The syslog server's transport, host and port."""
+        if self.syslog is None:
+            return None
+        parts = urlsplit(self.syslog)
+        return parts if parts.port else urlsplit(f"{parts.scheme}://{parts.netloc}:{SYSLOG_PORTS[parts.scheme]}")
 
 
 class ArchiveTable(_Table):
@@ -331,6 +374,7 @@ class Settings(_Table):
     retention: RetentionTable = RetentionTable()
     archive: ArchiveTable = ArchiveTable()
     tls: TlsTable | None = None
+    audit: AuditTable | None = None
     monitoring: MonitoringTable = MonitoringTable()
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[_DESTINATION, ...] = Field(default=(), strict=False)
@@ -346,11 +390,15 @@ class Settings(_Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _destinations_share_our_credentials(cls, tables: Any) -> Any:
+    def _others_share_our_credentials(cls, tables: Any) -> Any:
         tls = tables.get("tls") if isinstance(tables, dict) else None
-        if not isinstance(tls, dict) or not isinstance(tables.get("destination"), list | tuple):
+        if not isinstance(tls, dict):
             return tables
         ours = {key: tls[key] for key in CredentialsTable.model_fields if key in tls}
+        if isinstance(tables.get("audit"), dict):
+            tables = {**tables, "audit": {"credentials": ours, **tables["audit"]}}
+        if not isinstance(tables.get("destination"), list | tuple):
+            return tables
         destinations = [
             {"credentials": ours, **item} if isinstance(item, dict) and item.get("tls") is True else item
             for item in tables["destination"]
@@ -365,6 +413,8 @@ class Settings(_Table):
         for destination in self.destination:
             if isinstance(destination, DestinationTable) and destination.tls and destination.credentials is None:
                 raise ValueError(f'destination "{destination.name}" is called over TLS, but there is no table [tls]')
+        if self.audit is not None and (self.audit.syslog or "").startswith("tls:") and not self.audit.credentials:
+            raise ValueError("[audit] syslog is called over TLS, but there is neither [tls] nor [audit.credentials]")
         if self.tls is not None:
             others = [(self.node.bind, self.node.port)] if self.tls.plain else []
             others += [(self.archive.bind, self.archive.port)] if self.archive.enabled else []

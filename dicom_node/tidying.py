@@ -9,7 +9,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from dicom_node.durable_file import fsync_directory
+from dicom_node.durable_file import fsync_directory, make_directory_durably
+from dicom_node.ledger.audit_events import AuditEvents
+from dicom_node.ledger.audit_facts import subject_of_results
 from dicom_node.ledger.retention import Retention
 from dicom_node.logs import get_logger
 from dicom_node.settings import Settings
@@ -17,6 +19,8 @@ from dicom_node.settings import Settings
 _log = get_logger("retention")
 SETTLED_SECONDS = 3600.0
 """Nothing goes earlier than this after the end of a case, whatever the settings say: a step may still be running."""
+PATIENCE_SECONDS = 7 * 86400.0
+"""How long removal waits for an audit trail that cannot be written."""
 _FILES_AT_ONCE = 100
 _DAY = 86400.0
 _MOST = 1_000_000_000
@@ -56,6 +60,7 @@ class Tidying:
 
     def __init__(self, database: sa.Engine, settings: Settings) -> None:
         self._retention = Retention(database)
+        self._audit = AuditEvents(database)
         self._table = settings.retention
         self._home = settings.node.home.absolute()
         self._settled_seconds = max(SETTLED_SECONDS, settings.limits.segmentation_seconds)
@@ -79,14 +84,17 @@ class Tidying:
         Raises:
             OSError: A file cannot be removed; it stays listed, and the next pass tries again.
         """
+        if self._trail_is_behind(now):
+            return Tidied((), 0, 0, (), 0)
         before = self._before(now, self._table.spool_days)
         due = self._retention.due_series(before, most)
         gone = [item for item in due if self._retention.let_go(item.series_instance_uid, before, now)]
-        images, size = self._remove_leaving()
+        images, size = self._remove_leaving(now)
         self._retention.forget_requests(before)  # of images that are gone, or as old
         before = self._before(now, self._table.results_days)
         cases = self._retention.due_results(before, most)
         results = [case_id for case_id in cases if self._remove_results(case_id, before, now)]
+        self._remove_aside(now)
         records = self._retention.forget_records(self._before(now, self._table.record_days))
         tidied = Tidied(tuple(item.series_instance_uid for item in gone), images, size, tuple(results), records)
         if not tidied.is_nothing:
@@ -101,18 +109,46 @@ class Tidying:
         """What ended before this moment may go; never where no days are set."""
         return now - max(days * _DAY, self._settled_seconds) if days else 0.0
 
-    def _remove_leaving(self) -> tuple[int, int]:
+    def _remove_leaving(self, now: float) -> tuple[int, int]:
         images = size = 0
-        while leaving := self._retention.leaving(_FILES_AT_ONCE):
+        while leaving := self._retention.leaving(_FILES_AT_ONCE, now - PATIENCE_SECONDS):
             size += self._retention.remove(leaving, lambda paths: _remove_files([Path(path) for path in paths]))
             images += len(leaving)
         return images, size
 
-    def _remove_results(self, case_id: str, before: float, now: float) -> bool:
-        return self._retention.remove_results(case_id, before, now, lambda: _remove_folder(self._folder(case_id)))
+    def _trail_is_behind(self, now: float) -> bool:
+        """Whether the audit trail still has to tell of what may leave: who sent it is read from the images.
 
-    def _folder(self, case_id: str) -> Path:
-        return self._home / "cases" / case_id
+        Not for ever: a syslog server that is gone must not fill the disk that images are received on.
+        """
+        oldest = self._audit.oldest()
+        if oldest is None or not SETTLED_SECONDS < now - oldest <= PATIENCE_SECONDS:
+            return False
+        _log.warning("nothing is removed until the audit trail is written", hours=round((now - oldest) / 3600, 1))
+        return True
+
+    def _remove_results(self, case_id: str, before: float, now: float) -> bool:
+        return self._retention.remove_results(case_id, before, now, lambda: self._set_aside(case_id))
+
+    def _set_aside(self, case_id: str) -> Path:
+        """Take a case's folder out of the way by one rename, to be removed once that is told."""
+        folder, aside = self._home / "cases" / case_id, self._aside / case_id
+        if folder.is_dir():
+            _remove_folder(aside)  # of a pass that was killed, before the case was made anew
+            make_directory_durably(self._aside)
+            folder.rename(aside)
+            fsync_directory(self._aside)
+            fsync_directory(folder.parent)
+        return aside
+
+    def _remove_aside(self, now: float) -> None:
+        for folder in sorted(self._aside.iterdir()) if self._aside.is_dir() else ():
+            if not self._audit.is_pending("removed", subject_of_results(folder.name), now - PATIENCE_SECONDS):
+                _remove_folder(folder)
+
+    @property
+    def _aside(self) -> Path:
+        return self._home / "leaving"
 
 
 def _remove_files(paths: list[Path]) -> None:

@@ -120,6 +120,9 @@ def require_tls(settings: Settings) -> None:
     for service in settings.destination:
         if isinstance(service, DicomwebTable):
             service_context(service.authorities, service.credentials)
+    if settings.audit is not None and (settings.audit.syslog or "").startswith("tls:"):
+        assert settings.audit.credentials is not None  # the settings see to it
+        client_context(settings.audit.credentials)
 
 
 def peer_certificate(connection: ssl.SSLSocket) -> PeerCertificate | None:

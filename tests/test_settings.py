@@ -84,6 +84,10 @@ def test_home_comes_from_the_environment_unless_the_file_says(monkeypatch: pytes
         ({"destination": [{"name": "archive", "ae_title": "A", "host": "h", "port": 1}]}, "reserved"),
         ({"node": "x"}, "node"),
         ({"archive": {"port": 11112}}, "cannot both listen"),
+        ({"audit": {}}, "set file, syslog or both"),
+        ({"audit": {"syslog": "http://siem:514"}}, "expected tls://host:port"),
+        ({"audit": {"syslog": "udp://siem:70000"}}, "audit.syslog"),
+        ({"audit": {"syslog": "tls://siem"}}, "neither"),
         (
             {"destination": [{"name": "d", "ae_title": "A", "host": "h", "port": 1, "retry_seconds": [-5]}]},
             "retry_seconds",
@@ -104,3 +108,22 @@ def test_a_file_that_is_not_toml_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text("[node\n")
     with pytest.raises(SettingsError, match="not valid TOML"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("udp://siem.example", ("udp", "siem.example", 514)),
+        ("tcp://10.1.2.3", ("tcp", "10.1.2.3", 601)),
+        ("tls://[fe80::1]", ("tls", "fe80::1", 6514)),
+        ("tls://siem:7000", ("tls", "siem", 7000)),
+    ],
+)
+def test_a_syslog_server_has_the_port_of_its_transport(url: str, server: tuple[str, str, int]) -> None:
+    shown = {"certificate": "c", "key": "k", "authorities": "a"}
+    audit = parse_settings({"tls": shown, "audit": {"syslog": url}}, origin="test").audit
+    assert audit is not None
+    found = audit.syslog_server
+    assert found is not None
+    assert (found.scheme, found.hostname, found.port) == server
+    assert audit.credentials is not None

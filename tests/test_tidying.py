@@ -300,7 +300,7 @@ def test_a_file_that_is_removed_as_it_is_recorded_is_written_again(home: Home, m
 
     def overtaken(*arguments: Any) -> Path:
         path = write_now(*arguments)
-        tidying._remove_leaving()
+        tidying._remove_leaving(LATE)
         return path
 
     monkeypatch.setattr(home.desk.spool, "write", overtaken)

@@ -113,6 +113,14 @@ def monitor(context: typer.Context, config: ConfigOption = None, supervisor: Sup
 
 
 @app.command()
+def audit(context: typer.Context, config: ConfigOption = None, supervisor: SupervisorOption = None) -> None:
+    """Write the audit trail alone."""
+    from dicom_node.cli.serving import run_audit
+
+    run_audit(_settings(context, config), supervisor=supervisor)
+
+
+@app.command()
 def segment(
     context: typer.Context,
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="DICOM files or folders.")],

@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 from dicom_node.cli.printing import local_time, print_json, print_table
 from dicom_node.errors import UsageError
+from dicom_node.ledger.audit_events import audited
 from dicom_node.ledger.cases import Case, Cases, CaseState
 from dicom_node.ledger.database import open_existing_database
 from dicom_node.ledger.deliveries import Deliveries
+from dicom_node.process import login_name
 from dicom_node.settings import SENDER, Settings
 
 
@@ -65,7 +67,7 @@ def run_retry(settings: Settings, case_id: str, *, as_json: bool) -> None:
     Raises:
         UsageError: There is no such case, it is not held or discarded, or none of its destinations is left.
     """
-    database = open_existing_database(settings.database_url)
+    database = audited(open_existing_database(settings.database_url), settings)
     cases, deliveries = Cases(database), Deliveries(database)
     case = cases.get(case_id)
     known = {SENDER, *(item.name for item in settings.destinations)}
@@ -74,12 +76,13 @@ def run_retry(settings: Settings, case_id: str, *, as_json: bool) -> None:
         raise UsageError(f"case {case.case_id[:12]}: the settings name none of {', '.join(case.destinations)} any more")
     deliveries.drop(case.case_id, [name for name in case.destinations if name not in known])
     deliveries.reset(case.case_id)
-    _print_outcome(cases.retry(case.case_id, time.time(), kept), as_json=as_json)
+    _print_outcome(cases.retry(case.case_id, time.time(), kept, person=login_name()), as_json=as_json)
 
 
 def run_discard(settings: Settings, case_id: str, *, as_json: bool) -> None:
     """Give a case up."""
-    _print_outcome(Cases(open_existing_database(settings.database_url)).discard(case_id, time.time()), as_json=as_json)
+    cases = Cases(audited(open_existing_database(settings.database_url), settings))
+    _print_outcome(cases.discard(case_id, time.time(), person=login_name()), as_json=as_json)
 
 
 def timings_of(case: Case) -> dict[str, float]:

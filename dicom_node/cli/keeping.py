@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from dicom_node.cli.printing import print_json, print_table
+from dicom_node.ledger.audit_events import audited
 from dicom_node.ledger.database import open_existing_database
 from dicom_node.logs import configure_logs
 from dicom_node.settings import Settings
@@ -20,7 +21,7 @@ def run_tidy(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
         UsageError: No node has run with this home yet.
     """
     configure_logs(json=not sys.stderr.isatty())
-    tidying = Tidying(open_existing_database(settings.database_url), settings)
+    tidying = Tidying(audited(open_existing_database(settings.database_url), settings), settings)
     tidied = tidying.preview(time.time()) if dry_run else tidying.run(time.time())
     if as_json:
         print_json({**vars(tidied), "dry_run": dry_run})

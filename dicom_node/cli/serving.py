@@ -33,13 +33,14 @@ def run_serve(settings: Settings, config: Path | None) -> None:
 
 def run_listener(settings: Settings, *, supervisor: int | None) -> None:
     """Run the listener until SIGTERM or SIGINT."""
+    from dicom_node.ledger.audit_events import audited  # noqa: PLC0415
     from dicom_node.ledger.database import open_sound_database  # noqa: PLC0415
     from dicom_node.ledger.home import require_same_home  # noqa: PLC0415
     from dicom_node.ledger.intake import Intake  # noqa: PLC0415
     from dicom_node.receive.listener import Listener  # noqa: PLC0415
 
     with _process(settings, None, supervisor=supervisor) as stop:  # the listener locks its home itself
-        database = open_sound_database(settings.database_url)
+        database = audited(open_sound_database(settings.database_url), settings)
         if settings.is_shared:
             require_same_home(database, settings.node.home)
         listener = Listener(settings, Intake(database))
@@ -88,6 +89,20 @@ def run_monitor(settings: Settings, *, supervisor: int | None) -> None:
         monitor.start()
         stop.wait()
         monitor.stop()
+
+
+def run_audit(settings: Settings, *, supervisor: int | None) -> None:
+    """Write the audit trail until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: There is no ``[audit]``, or a file that it names for TLS cannot be used.
+    """
+    from dicom_node.audit.trail import Trail  # noqa: PLC0415
+    from dicom_node.ledger.audit_events import audited  # noqa: PLC0415
+    from dicom_node.ledger.database import open_sound_database  # noqa: PLC0415
+
+    with _process(settings, "audit", supervisor=supervisor) as stop:
+        Trail(audited(open_sound_database(settings.database_url), settings), settings).run(stop)
 
 
 @contextmanager

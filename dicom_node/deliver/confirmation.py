@@ -26,6 +26,16 @@ class Reference:
     series_instance_uid: str
     sop_instance_uid: str
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """The identifier of the query that asks for it."""
+        return {
+            "QueryRetrieveLevel": "IMAGE",
+            "StudyInstanceUID": self.study_instance_uid,
+            "SeriesInstanceUID": self.series_instance_uid,
+            "SOPInstanceUID": self.sop_instance_uid,
+        }
+
 
 def confirm(destination: DestinationTable, references: Sequence[Reference], calling_ae: str) -> dict[str, bool] | None:
     """Ask which instances a destination holds.
@@ -55,10 +65,8 @@ def confirm(destination: DestinationTable, references: Sequence[Reference], call
 
 def _is_there(association: Association, reference: Reference) -> bool:
     query = Dataset()
-    query.QueryRetrieveLevel = "IMAGE"
-    query.StudyInstanceUID = reference.study_instance_uid
-    query.SeriesInstanceUID = reference.series_instance_uid
-    query.SOPInstanceUID = reference.sop_instance_uid
+    for keyword, value in reference.keys.items():
+        setattr(query, keyword, value)
     there = False
     for answer, identifier in association.send_c_find(query, STUDY_ROOT_FIND):
         if "Status" not in answer:

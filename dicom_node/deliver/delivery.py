@@ -16,11 +16,13 @@ from dicom_node.deliver.courier import Courier, courier_to
 from dicom_node.deliver.sender import SendOutcome
 from dicom_node.deliver.standing import Standing, standing_of
 from dicom_node.errors import DeliveryFailed
+from dicom_node.ledger import audit_facts
+from dicom_node.ledger.audit_events import AuditEvent
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.logs import get_logger
 from dicom_node.settings import Destination, DestinationTable
 from dicom_node.storage_commitment import failure_in_words
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION, STUDY_ROOT_FIND
 
 log = get_logger("deliver")
 
@@ -28,6 +30,7 @@ NO_REPORT = "no report of storage commitment came in time; C-FIND lists it"
 _UNLISTED = "stored by the destination's word, but when it is asked for it is not there"
 _QUERIED, _BELIEVED = frozenset({"c-find", "qido-rs"}), frozenset({"c-store", "stow-rs"})
 _UNFINISHED = frozenset({"waiting", "failed", "stored"})
+_ARRIVED = frozenset({"stored", "confirmed"})
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,18 @@ class _Attempt:
             attempts=row.attempts if attempts is None else attempts,
             updated_at=self.now,
         )
-        self.deliveries.update(changed)
+        self.deliveries.update(changed, *self._told(row, changed))
         return changed
+
+    def _told(self, before: Delivery, after: Delivery) -> list[AuditEvent]:
+        """What the audit trail has to tell of a change: that a result arrived, or was answered otherwise."""
+        arrived = after.state in _ARRIVED and before.state not in _ARRIVED
+        denied = after.state in {"failed", "refused"} and after.status not in {None, before.status}
+        if not (arrived or denied):
+            return []
+        failure = "" if arrived else after.message or after.state
+        sent = audit_facts.sent(self.destination, after.case_id, after.sop_class_uid, after.path, failure=failure)
+        return [sent]
 
     def note_failure(self, rows: Sequence[Delivery], error: DeliveryFailed) -> None:
         """Note why an attempt at some results ended early."""
@@ -210,7 +223,7 @@ class _Attempt:
         known = {uid: reference for uid, reference in references.items() if reference is not None}
         sendable = {row.sop_instance_uid: row for row in rows if row.sop_instance_uid in known}
         asked = [reference for uid, reference in known.items() if uid in ask_first]
-        there = self.courier.confirm(asked) if asked else None
+        there = self._confirm(asked) if asked else None
         listed = [uid for uid, is_there in (there or {}).items() if is_there]
         late = NO_REPORT if _wants_commitment(self.destination) else None
         found = [
@@ -222,6 +235,9 @@ class _Attempt:
             of_before = [uid for uid, row in sendable.items() if row.state == "stored" and uid not in ask_first]
             unproved |= {uid: sendable.pop(uid) for uid in of_before}
         files = [Path(row.path) for row in sendable.values()]
+        if sendable:
+            instances = [(row.sop_class_uid, row.path) for row in sendable.values()]
+            self.deliveries.tell(self.now, audit_facts.sending(self.destination, rows[0].case_id, instances))
         outcomes = self.courier.send(files, before_each=self.deliveries.require_claim)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         self._fall_back(answered)
@@ -272,7 +288,7 @@ class _Attempt:
         if not stored or self._commitment_asked(list(stored.values())):
             return
         queries = [references[uid] for uid in stored]
-        there = self.courier.confirm(queries) if self.destination.confirm not in _BELIEVED else None
+        there = self._confirm(queries) if self.destination.confirm not in _BELIEVED else None
         for uid, row in stored.items():
             if there is None or there[uid]:
                 self.record(row, "confirmed", row.message)
@@ -280,6 +296,12 @@ class _Attempt:
                 self.record(row, "stored", f"{_UNLISTED} yet")
             else:
                 self.record(row, "failed", _UNLISTED)
+
+    def _confirm(self, references: Sequence[Reference]) -> dict[str, bool] | None:
+        """Ask what the destination holds; the audit trail tells of it."""
+        queries = [audit_facts.queried(self.destination, STUDY_ROOT_FIND, item.keys) for item in references]
+        self.deliveries.tell(self.now, *queries)
+        return self.courier.confirm(references)
 
     def _commitment_asked(self, stored: Sequence[Delivery]) -> bool:
         """Ask the destination to commit to what it stored; False where it has to be asked what it has instead.

@@ -10,8 +10,10 @@ from typing import Any, Literal, cast, get_args
 import sqlalchemy as sa
 
 from dicom_node.errors import TakenOver, UsageError
+from dicom_node.ledger import audit_facts
 from dicom_node.ledger import database as db
-from dicom_node.ledger.counters import STEP_SECONDS, STEPS, Counters
+from dicom_node.ledger.audit_events import AuditEvent, is_audited, note
+from dicom_node.ledger.counters import Counters, step_counts
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 CaseState = Literal[
@@ -153,6 +155,8 @@ class Cases:
                 .where(_of_attempt(case_id, attempt), db.cases.c.state.not_in(FINAL_STATES))
                 .values(state=state, reason=reason, updated_at=now, **final)
             )
+            if result.rowcount and state == "assembling" and is_audited(connection):
+                note(connection, now, *audit_facts.images_read(connection, case_id))
             return bool(result.rowcount)
 
     def count_start(self, case_id: str, step: str, *, attempt: int | None = None) -> int:
@@ -167,13 +171,16 @@ class Cases:
     def note_seconds(self, case_id: str, step: str, seconds: float, *, attempt: int | None = None) -> None:
         """Record how long a step took."""
         self._merge(case_id, "timings", lambda _: {step: round(seconds, 3)}, attempt)
-        Counters(self._engine).add({(STEP_SECONDS, step): seconds, (STEPS, step): 1})
+        Counters(self._engine).add(step_counts(step, seconds))
 
-    def note_outputs(self, case_id: str, outputs: Mapping[str, Any], *, attempt: int | None = None) -> None:
+    def note_outputs(self, case_id: str, outputs: Mapping[str, Any], now: float, *, attempt: int | None = None) -> None:
         """Record what a step produced."""
-        self._merge(case_id, "outputs", lambda _: outputs, attempt)
+        with self._engine.begin() as connection:
+            self._merge_within(connection, case_id, "outputs", lambda _: outputs, attempt)
+            if outputs.get("verified") and is_audited(connection):
+                note(connection, now, *audit_facts.results_made(connection, case_id))
 
-    def retry(self, case_id: str, now: float, destinations: Sequence[str] | None = None) -> Case:
+    def retry(self, case_id: str, now: float, destinations: Sequence[str] | None = None, *, person: str = "") -> Case:
         """Make a held or discarded case run again.
 
         A case that no rule or card took is forgotten instead, so that its series is routed anew, by today's rules.
@@ -182,6 +189,7 @@ class Cases:
             case_id: Its identity, or the beginning of it.
             now: Seconds since the epoch.
             destinations: Where its results go from now on; as before where None.
+            person: Who wants it, for the audit trail.
 
         Raises:
             UsageError: The case is still running or has ended well, a later case of its series took over, or its images
@@ -190,11 +198,12 @@ class Cases:
         case = self.get(case_id)
         if self._has_lost_images(case):
             raise UsageError(f"case {case.case_id[:12]}: its images were removed by [retention]; send them again")
+        event = audit_facts.restricted(person, f"case {case.case_id} is to run again")
         if case.card is None:
-            return self._route_again(case)
+            return self._route_again(case, now, event)
         changed = {} if destinations is None else {"destinations": list(destinations)}
         again = self._restarted(case, now, "retried by a person") | changed
-        if not self._change(case.case_id, {"held", "discarded"}, **again):
+        if not self._change(case.case_id, {"held", "discarded"}, event=event, **again):
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
         return self.get(case.case_id)
 
@@ -207,8 +216,13 @@ class Cases:
         said_of = case.attempt if attempt is None else attempt
         return self._change(case_id, _UNFINISHED, attempt_now=said_of, **self._restarted(case, now, reason))
 
-    def discard(self, case_id: str, now: float) -> Case:
+    def discard(self, case_id: str, now: float, *, person: str = "") -> Case:
         """Give a case up; its images and results stay on disk until retention removes them.
+
+        Args:
+            case_id: Its identity, or the beginning of it.
+            now: Seconds since the epoch.
+            person: Who wants it, for the audit trail.
 
         Raises:
             UsageError: The case is done or superseded already.
@@ -220,7 +234,8 @@ class Cases:
             "updated_at": now,
             "finished_at": now,
         }
-        if not self._change(case.case_id, {*_UNFINISHED, "held", "discarded"}, **changes):
+        event = audit_facts.restricted(person, f"case {case.case_id} is discarded")
+        if not self._change(case.case_id, {*_UNFINISHED, "held", "discarded"}, event=event, **changes):
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: there is nothing to discard")
         return self.get(case.case_id)
 
@@ -278,7 +293,7 @@ class Cases:
             "timings": {},
         }
 
-    def _route_again(self, case: Case) -> Case:
+    def _route_again(self, case: Case, now: float, event: AuditEvent) -> Case:
         later = sa.and_(
             db.cases.c.series_instance_uid == case.series_instance_uid, db.cases.c.created_at > case.created_at
         )
@@ -291,23 +306,41 @@ class Cases:
                 .where(db.series.c.series_instance_uid == case.series_instance_uid)
                 .values(cased_instances=0)
             )
+            note(connection, now, event)
         return replace(case, state="waiting", reason="its series is routed again")
 
-    def _change(self, case_id: str, states: AbstractSet[str], *, attempt_now: int | None = None, **values: Any) -> bool:
+    def _change(
+        self,
+        case_id: str,
+        states: AbstractSet[str],
+        *,
+        attempt_now: int | None = None,
+        event: AuditEvent | None = None,
+        **values: Any,
+    ) -> bool:
         """Change a case that is in one of these states; returns whether it was."""
         is_so = _of_attempt(case_id, attempt_now), db.cases.c.state.in_(states)
         with self._engine.begin() as connection:
-            return bool(connection.execute(sa.update(db.cases).where(*is_so).values(**values)).rowcount)
+            is_changed = bool(connection.execute(sa.update(db.cases).where(*is_so).values(**values)).rowcount)
+            if is_changed and event is not None:
+                note(connection, values["updated_at"], event)
+            return is_changed
 
     def _merge(self, case_id: str, column: str, change: Any, attempt: int | None = None) -> dict[str, Any]:
         with self._engine.begin() as connection:
-            statement = sa.select(db.cases.c[column]).where(_of_attempt(case_id, attempt)).with_for_update()
-            row = connection.execute(statement).one_or_none()
-            if row is None:
-                raise TakenOver(f"another attempt at case {case_id[:12]} has taken over")
-            held = cast("dict[str, Any]", row[0])
-            merged = {**held, **change(held)}
-            connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case_id).values({column: merged}))
+            return self._merge_within(connection, case_id, column, change, attempt)
+
+    @staticmethod
+    def _merge_within(
+        connection: sa.Connection, case_id: str, column: str, change: Any, attempt: int | None
+    ) -> dict[str, Any]:
+        statement = sa.select(db.cases.c[column]).where(_of_attempt(case_id, attempt)).with_for_update()
+        row = connection.execute(statement).one_or_none()
+        if row is None:
+            raise TakenOver(f"another attempt at case {case_id[:12]} has taken over")
+        held = cast("dict[str, Any]", row[0])
+        merged = {**held, **change(held)}
+        connection.execute(sa.update(db.cases).where(db.cases.c.case_id == case_id).values({column: merged}))
         return merged
 
     @staticmethod

@@ -12,10 +12,25 @@ from dicom_node.ledger.database import insert_or_nothing, reading
 
 STEP_SECONDS = "step_seconds"
 STEPS = "steps"
+STEP_BUCKETS = "step_buckets"
+"""Steps by their duration; the label is the step and the bound, in seconds, that it did not exceed."""
+BOUNDS = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600)
 RECEIVED = "received_instances"
 RECEIVED_BYTES = "received_bytes"
 REFUSED = "refused_instances"
 REJECTED = "rejected_associations"
+
+
+def step_counts(step: str, seconds: float) -> dict[tuple[str, str], float]:
+    """What to add to the counters when a step has ended."""
+    counts: dict[tuple[str, str], float] = {(STEP_SECONDS, step): seconds, (STEPS, step): 1}
+    bound = next((bound for bound in BOUNDS if seconds <= bound), None)
+    return counts if bound is None else {**counts, (STEP_BUCKETS, bucket_label(step, bound)): 1}
+
+
+def bucket_label(step: str, bound: float) -> str:
+    """The label of a bucket."""
+    return f"{step}|{bound:g}"
 
 
 class Counters:

@@ -178,6 +178,18 @@ process_heartbeats = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
+audit_events = sa.Table(
+    "audit_events",  # what the audit trail still has to tell
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("subject", sa.String(200), nullable=False, index=True),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("filed", sa.Boolean, nullable=False, default=False),
+    sa.Column("sent", sa.Boolean, nullable=False, default=False),
+)
+
 restorations = sa.Table(
     "restorations",  # when the ledger was brought back from a backup
     metadata,

@@ -9,6 +9,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from dicom_node.ledger import database as db
+from dicom_node.ledger.audit_events import AuditEvent, AuditEvents, note
 from dicom_node.ledger.claims import Claim, claim
 from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import insert_or_nothing, reading
@@ -100,8 +101,16 @@ class Deliveries:
         with reading(self._engine) as connection:
             return tuple(Delivery(**row._mapping) for row in connection.execute(statement))
 
-    def update(self, delivery: Delivery) -> None:
+    def tell(self, now: float, *events: AuditEvent) -> None:
+        """Put events on record for the audit trail, where there is one."""
+        AuditEvents(self._engine).record(now, *events)
+
+    def update(self, delivery: Delivery, *events: AuditEvent) -> None:
         """Replace the state, status, message, attempts and time of a planned delivery.
+
+        Args:
+            delivery: As it is now.
+            events: What the audit trail has to tell of the change.
 
         Raises:
             TakenOver: Somebody else goes on with the work; nothing was changed.
@@ -124,6 +133,7 @@ class Deliveries:
                     updated_at=delivery.updated_at,
                 )
             )
+            note(connection, delivery.updated_at, *events)
 
     def drop(self, case_id: str, destinations: Sequence[str]) -> None:
         """Forget what was planned for destinations that are no more."""

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from dicom_node.errors import ImageGone
 from dicom_node.ledger import database as db
+from dicom_node.ledger.audit_events import AuditEvent, AuditEvents, is_audited, note
+from dicom_node.ledger.audit_facts import received
 from dicom_node.ledger.commitment_requests import CommitmentRequests
 from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.counters import Counters
@@ -93,22 +95,25 @@ class Intake:
 
     def close_association(self, association_id: str, now: float) -> None:
         """Record that an association ended, however it ended."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(db.associations)
-                .where(db.associations.c.id == association_id, db.associations.c.closed_at.is_(None))
-                .values(closed_at=now)
-            )
+        self._close(now, db.associations.c.id == association_id)
 
     def close_associations_of(self, listener: str, now: float) -> int:
         """End what a listener left open when it died; returns how many."""
+        return self._close(now, db.associations.c.listener == listener)
+
+    def _close(self, now: float, which: sa.ColumnElement[bool]) -> int:
+        is_open = which, db.associations.c.closed_at.is_(None)
         with self._engine.begin() as connection:
-            result = connection.execute(
-                sa.update(db.associations)
-                .where(db.associations.c.listener == listener, db.associations.c.closed_at.is_(None))
-                .values(closed_at=now)
-            )
-            return int(result.rowcount)
+            if is_audited(connection):
+                for association_id in (
+                    connection.execute(sa.select(db.associations.c.id).where(*is_open)).scalars().all()
+                ):
+                    note(connection, now, *received(connection, association_id))
+            return int(connection.execute(sa.update(db.associations).where(*is_open).values(closed_at=now)).rowcount)
+
+    def tell(self, now: float, *events: AuditEvent) -> None:
+        """Put events on record for the audit trail, where there is one."""
+        AuditEvents(self._engine).record(now, *events)
 
     def find(self, sop_instance_uid: str) -> Instance | None:
         """The record of an instance, or None."""

@@ -3,17 +3,21 @@
 Images leave in two steps. One transaction takes a series off the record and lists its files as leaving; only then are
 they removed, each under the lock of a transaction that finds it still listed. A kill in between leaves files that are
 listed, and the next pass removes them: no image on record ever lacks its file, and no file is left that nobody knows.
-An image that comes again takes itself off the list as it is recorded (:meth:`Intake.record`).
+An image that comes again takes itself off the list as it is recorded (:meth:`Intake.record`). Where there is an audit
+trail, files that are leaving stay until it has told of them: only they say whose images they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from dicom_node.ledger import database as db
+from dicom_node.ledger.audit_events import is_audited, is_untold, note
+from dicom_node.ledger.audit_facts import results_removed, series_removed
 from dicom_node.ledger.database import insert_or_nothing, reading
 
 _ENDED = ("done", "superseded", "discarded")
@@ -59,6 +63,8 @@ class Retention:
         with self._engine.begin() as connection:
             connection.execute(sa.select(db.series.c.series_instance_uid).where(is_it).with_for_update())
             if connection.execute(sa.select(db.series.c.series_instance_uid).where(is_it, *_may_leave(before))).first():
+                if is_audited(connection):
+                    note(connection, now, *series_removed(connection, series_instance_uid))
                 self._list_as_leaving(connection, series_instance_uid)
                 self._note_removed(connection, series_instance_uid, now)
                 for table in (db.instances, db.series, db.resent_series):
@@ -66,10 +72,18 @@ class Retention:
                 return True
         return False
 
-    def leaving(self, most: int) -> tuple[str, ...]:
-        """SOP Instance UIDs whose files are still to be removed; at most so many."""
-        statement = sa.select(db.leaving_images.c.sop_instance_uid).order_by(db.leaving_images.c.path).limit(most)
+    def leaving(self, most: int, untold_since: float = 0.0) -> tuple[str, ...]:
+        """SOP Instance UIDs whose files are to be removed now; at most so many.
+
+        Args:
+            most: How many.
+            untold_since: Those that left the record after this moment wait for the audit trail, where there is one.
+        """
+        table = db.leaving_images
+        statement = sa.select(table.c.sop_instance_uid).order_by(table.c.path).limit(most)
         with reading(self._engine) as connection:
+            if is_audited(connection):
+                statement = statement.where(~is_untold("removed", table.c.series_instance_uid, untold_since))
             return tuple(connection.execute(statement).scalars())
 
     def remove(self, sop_instance_uids: tuple[str, ...], remove_files: Callable[[list[str]], None]) -> int:
@@ -103,8 +117,15 @@ class Retention:
         with reading(self._engine) as connection:
             return tuple(connection.execute(statement).scalars())
 
-    def remove_results(self, case_id: str, before: float, now: float, remove_folder: Callable[[], None]) -> bool:
-        """Remove the results of a case, and note it; False where they may not go any more.
+    def remove_results(self, case_id: str, before: float, now: float, set_aside: Callable[[], Path]) -> bool:
+        """Note that the results of a case are removed; False where they may not go any more.
+
+        Args:
+            case_id: Whose.
+            before: When the case has to have ended.
+            now: Seconds since the epoch.
+            set_aside: Moves the folder of the case durably, and returns where to; it may be there already. It is
+                removed for good later.
 
         A kill in the middle leaves a case that is still due. One that a person retries before the next pass finds its
         results changed and makes them anew.
@@ -114,9 +135,11 @@ class Retention:
             connection.execute(sa.select(db.cases.c.case_id).where(is_it).with_for_update())
             if not connection.execute(sa.select(db.cases.c.case_id).where(is_it, *_results_may_go(before))).first():
                 return False
-            remove_folder()
-            note = {"case_id": case_id, "what": "results", "removed_at": now}
-            connection.execute(insert_or_nothing(connection, db.removed_from_cases).values(note))
+            aside = set_aside()
+            if is_audited(connection):
+                note(connection, now, *results_removed(connection, case_id, aside))
+            row = {"case_id": case_id, "what": "results", "removed_at": now}
+            connection.execute(insert_or_nothing(connection, db.removed_from_cases).values(row))
         return True
 
     def old_records(self, before: float) -> int:
@@ -160,8 +183,8 @@ class Retention:
     def _note_removed(connection: sa.Connection, series_instance_uid: str, now: float) -> None:
         cases = sa.select(db.cases.c.case_id).where(db.cases.c.series_instance_uid == series_instance_uid)
         for case_id in connection.execute(cases).scalars().all():
-            note = {"case_id": case_id, "what": "images", "removed_at": now}
-            connection.execute(insert_or_nothing(connection, db.removed_from_cases).values(note))
+            row = {"case_id": case_id, "what": "images", "removed_at": now}
+            connection.execute(insert_or_nothing(connection, db.removed_from_cases).values(row))
 
 
 def _is_blocked(series_instance_uid: sa.ColumnElement[str], before: float) -> sa.ColumnElement[bool]:

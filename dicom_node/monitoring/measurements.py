@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from dicom_node.ledger import counters as names
 from dicom_node.ledger import database as db
@@ -45,6 +45,7 @@ class LedgerMeasurements:
             yield from self._cases(connection, now)
             yield from self._deliveries(connection)
             yield from self._intake(connection, now)
+            yield from self._audit(connection, now)
 
     def _counted(self) -> Iterator[Metric]:
         counts = Counters(self.engine).counts()
@@ -53,14 +54,18 @@ class LedgerMeasurements:
             for value, count in sorted(counts.get(name, {}).items()):
                 family.add_metric([value], count)
             yield family
-        steps = SummaryMetricFamily("dicom_node_step_seconds", "Seconds of each step of a case.", labels=["step"])
+        steps = HistogramMetricFamily("dicom_node_step_seconds", "Seconds of each step of a case.", labels=["step"])
+        within = counts.get(names.STEP_BUCKETS, {})
         for step, count in sorted(counts.get(names.STEPS, {}).items()):
-            steps.add_metric([step], count_value=int(count), sum_value=counts[names.STEP_SECONDS].get(step, 0.0))
+            each = [within.get(names.bucket_label(step, bound), 0.0) for bound in names.BOUNDS]
+            # what an earlier version counted, without buckets, is in the last one alone
+            buckets = [(f"{bound:g}", sum(each[: place + 1])) for place, bound in enumerate(names.BOUNDS)]
+            steps.add_metric([step], [*buckets, ("+Inf", count)], counts[names.STEP_SECONDS].get(step, 0.0))
         yield steps
 
     def _cases(self, connection: sa.Connection, now: float) -> Iterator[Metric]:
         count = sa.select(db.cases.c.state, sa.func.count()).group_by(db.cases.c.state)
-        found: dict[str, int] = dict(connection.execute(count).tuples().all())
+        found: dict[str, int] = {state: number for state, number in connection.execute(count)}  # noqa: C416 - rows
         family = GaugeMetricFamily("dicom_node_cases", "Cases on record, by state.", labels=["state"])
         for state in self.states:
             family.add_metric([state], found.get(state, 0))
@@ -103,6 +108,15 @@ class LedgerMeasurements:
         oldest = connection.scalar(sa.select(sa.func.min(db.series.c.last_received_at)).where(uncased))
         text = "Since the last image of the series that has waited longest to become a case."
         yield GaugeMetricFamily("dicom_node_oldest_uncased_series_seconds", text, value=_age(oldest, now))
+
+    @staticmethod
+    def _audit(connection: sa.Connection, now: float) -> Iterator[Metric]:
+        events = db.audit_events
+        count, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(events.c.at))).one()
+        text = "Events that the audit trail still has to tell."
+        yield GaugeMetricFamily("dicom_node_audit_pending_events", text, value=count)
+        text = "Age of the oldest of them."
+        yield GaugeMetricFamily("dicom_node_audit_oldest_pending_seconds", text, value=_age(oldest, now))
 
 
 def _age(since: float | None, now: float) -> float:

@@ -9,7 +9,8 @@ from dicom_node.settings import Settings
 
 def roles_of(settings: Settings) -> tuple[str, ...]:
     """Roles of the processes that have to run on this machine."""
-    return settings.monitoring.roles or ("listener", "worker", *(["archive"] if settings.archive.enabled else []))
+    further = {"archive": settings.archive.enabled, "audit": settings.audit is not None}
+    return settings.monitoring.roles or ("listener", "worker", *(role for role, is_on in further.items() if is_on))
 
 
 def owner_of(home: Path, role: str) -> int | None:

@@ -33,6 +33,11 @@ class Rejection:
     result: int = REJECTED_PERMANENT
     source: int = SERVICE_USER
 
+    @property
+    def is_of_a_stranger(self) -> bool:
+        """Whether somebody was not let in because of who he is, not because there is no room."""
+        return self.source == SERVICE_USER
+
 
 @dataclass(frozen=True)
 class Caller:

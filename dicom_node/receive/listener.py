@@ -17,8 +17,10 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.errors import SettingsError, UsageError
+from dicom_node.ledger.audit_facts import application
 from dicom_node.ledger.intake import Intake
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import (
@@ -28,6 +30,7 @@ from dicom_node.receive.admission import (
     admit,
     congestion,
 )
+from dicom_node.receive.alerts import Alerts
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.commitment import CommitmentDesk
 from dicom_node.receive.connection import end_associations, guard_connection, guarded
@@ -88,6 +91,7 @@ class Listener:
         self._stored = threading.Condition()
         self._storing = 0
         self._counts = ReceptionCounts(settings)
+        self._alerts = Alerts()
         self._associations: OpenAssociations
         self._reception: Reception
 
@@ -125,6 +129,7 @@ class Listener:
         except BaseException:
             self._leave_home()
             raise
+        self._tell(started=True)
         self._stopping.clear()
         threading.Thread(target=self._settle, name="settle-associations", daemon=True).start()
         log.info(
@@ -156,9 +161,18 @@ class Listener:
         end_associations(self._active_associations())
         self._associations.settle()
         self._counts.report(self._intake, self._now(), at_once=True)
+        self._alerts.report(self._intake, self._now(), at_once=True)
+        self._tell(started=False)
         self._servers = []
         self._leave_home()
         log.info("stopped listening")
+
+    def _tell(self, *, started: bool) -> None:
+        """Tell the audit trail that the listener starts or stops; a ledger that is busy keeps nobody from either."""
+        try:
+            self._intake.tell(self._now(), application("listener", started=started))
+        except SQLAlchemyError as error:
+            log.warning("start or stop not in the audit trail", error=type(error).__name__)
 
     def _bind(self) -> None:
         """Open the plain port, the TLS port or both; where one cannot be opened the other is closed again."""
@@ -198,6 +212,7 @@ class Listener:
                 server_class=GatedServer,
                 gate=gate,
                 handshake_seconds=self._settings.limits.negotiation_seconds,
+                on_failure=self._alerts.handshake_failed,
             )
         except OSError as error:
             raise SettingsError(
@@ -233,6 +248,8 @@ class Listener:
             return
         log.warning("association rejected", reason=decision.message, **(vars(caller) if caller else {}))
         self._counts.count_rejection(decision.reason)
+        if caller is not None and decision.is_of_a_stranger:
+            self._alerts.association_refused(caller, decision.message)
         event.assoc.acse.send_reject(decision.result, decision.source, decision.reason)
         event.assoc.kill()
 
@@ -291,6 +308,7 @@ class Listener:
         while not self._stopping.wait(_SETTLE_SECONDS):
             self._associations.settle()
             self._counts.report(self._intake, self._now())
+            self._alerts.report(self._intake, self._now())
 
     def _take_home(self, home: Path) -> str:
         """Lock the home for this listener alone; returns the name under which the ledger knows it.

@@ -125,14 +125,23 @@ class GatedServer(ThreadedAssociationServer):
     Args:
         gate: Shared by all listening sockets of the node.
         handshake_seconds: How long a TLS handshake may take in all.
+        on_failure: Told of a handshake that failed: address, and why.
         options: What pynetdicom's server takes; with ``ssl_context`` the port speaks TLS alone.
     """
 
     request_queue_size = 128
     daemon_threads = True
 
-    def __init__(self, *arguments: Any, gate: ConnectionGate, handshake_seconds: float, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        gate: ConnectionGate,
+        handshake_seconds: float,
+        on_failure: Callable[[str, str], None],
+        **options: Any,
+    ) -> None:
         self.gate = gate
+        self._on_failure = on_failure
         self._handshake_seconds = handshake_seconds
         super().__init__(*arguments, **{"request_handler": _Handler, **options})
 
@@ -156,6 +165,7 @@ class GatedServer(ThreadedAssociationServer):
                 request = self._secured(request)
         except OSError as error:
             _log.warning("TLS handshake failed", reason=reason_of(error), address=client_address[0])
+            self._on_failure(client_address[0], reason_of(error))
             self.shutdown_request(request)
             self.gate.leave(key)
             return

@@ -74,11 +74,13 @@ def save_volume(volume: Volume, folder: Path) -> StoredFolder:
     return StoredFolder(folder, _write_document(folder / VOLUME_FILE, document))
 
 
-def load_volume(stored: StoredFolder | Path) -> Volume:
+def load_volume(stored: StoredFolder | Path, *, nameless: bool = False) -> Volume:
     """A stored volume; its voxels are mapped, not read.
 
     Args:
         stored: With a SHA-256 the document, and with it every file, is checked; a bare folder is taken as it is.
+        nameless: Leave the header alone, which names the patient; the volume then has an empty one. For who needs the
+            voxels and their place only.
 
     Raises:
         SegmentationFailed: The folder is unfinished or was changed; loading the series again makes it anew.
@@ -86,7 +88,8 @@ def load_volume(stored: StoredFolder | Path) -> Volume:
     folder, document = read_document(stored, VOLUME_FILE)
     if isinstance(stored, StoredFolder):
         check_file(folder / _VOXELS, document["voxels_sha256"])
-        check_file(folder / _HEADER, document["header_sha256"])
+        if not nameless:
+            check_file(folder / _HEADER, document["header_sha256"])
     return Volume(
         voxels=np.load(folder / _VOXELS, mmap_mode="r", allow_pickle=False),
         geometry=_geometry(document["geometry"]),
@@ -96,7 +99,7 @@ def load_volume(stored: StoredFolder | Path) -> Volume:
             SourceSlice(Path(path), sop_class, sop_instance, frame)
             for path, sop_class, sop_instance, frame in document["sources"]
         ),
-        header=_bare(dcmread(folder / _HEADER)),
+        header=Dataset() if nameless else _bare(dcmread(folder / _HEADER)),
     )
 
 

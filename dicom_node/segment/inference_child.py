@@ -1,7 +1,8 @@
 """The process that runs the networks, as ``python -m dicom_node.segment.inference_child``.
 
 Started by :class:`~dicom_node.segment.inference_process.InferenceProcess`; reads requests and writes answers as JSON
-lines on an inherited socket, and ends when its parent does.
+lines on an inherited socket, and ends when its parent does. It reads voxels and their place in space, and nothing that
+says whose they are.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> int:
 
 def _answer(segmenter: Segmenter, request: dict[str, str]) -> dict[str, Any]:
     try:
-        volume = load_volume(StoredFolder(Path(request["volume"]), request["volume_sha256"]))
+        volume = load_volume(StoredFolder(Path(request["volume"]), request["volume_sha256"]), nameless=True)
         segmentation = segmenter.segment(volume, request["card"])
         stored = save_segmentation(segmentation, Path(request["output"]))
     except NodeError as error:

@@ -94,7 +94,7 @@ class CaseRun:
             )
             return False
         self._cases.note_seconds(case_id, name, self._clock() - started, attempt=case.attempt)
-        self._cases.note_outputs(case_id, outputs, attempt=case.attempt)
+        self._cases.note_outputs(case_id, outputs, self._clock(), attempt=case.attempt)
         return True
 
     def give_up(self, case: Case, reason: str, *, retryable: bool) -> None:

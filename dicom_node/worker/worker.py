@@ -13,6 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused, InputRefused, NodeError, SettingsError
+from dicom_node.ledger.audit_events import AuditEvents, audited
+from dicom_node.ledger.audit_facts import application
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import open_sound_database
@@ -63,7 +65,7 @@ class Worker:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         require_profiles(settings)
-        database = open_sound_database(settings.database_url)
+        database = audited(open_sound_database(settings.database_url), settings)
         if settings.is_shared:
             require_same_home(database, settings.node.home)
         self._settings = settings
@@ -89,6 +91,7 @@ class Worker:
         self._tidying = Tidying(database, settings)
         self._tidied = self._beaten = float("-inf")
         self._counters = Counters(database)
+        self._audit = AuditEvents(database)
         self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
         self._tenure = Tenure(database, self._engine.executor_id, _end_at_once) if settings.is_shared else None
         self._takeover = Takeover(
@@ -115,6 +118,7 @@ class Worker:
             self._engine.declare_queue(queue, concurrency=1)
         threading.Thread(target=self._commitment_reports.run, args=(stop,), name="commitment", daemon=True).start()
         preflight(self._settings)
+        self._tell(started=True)
         _log.info("worker ready", executor=self._engine.executor_id)
         while not stop.wait(LOOK_SECONDS):
             try:
@@ -129,8 +133,16 @@ class Worker:
         for case in self._cases.unfinished():
             self._cases.forgive_starts(case.case_id)
         self._engine.stop(patience_seconds=STOP_SECONDS)
+        self._tell(started=False)
         if self._tenure is not None:  # who leaves a step behind stays on record for a while: it may be back at once
             self._tenure.end(leave=self._engine.is_idle)
+
+    def _tell(self, *, started: bool) -> None:
+        """Tell the audit trail that the worker starts or stops; a ledger that is busy keeps it from neither."""
+        try:
+            self._audit.record(self._clock(), application("worker", started=started))
+        except SQLAlchemyError as error:
+            _log.warning("start or stop not in the audit trail", error=type(error).__name__)
 
     def _look(self) -> None:
         if self._clock() - self._beaten > BEAT_SECONDS:

@@ -178,11 +178,11 @@ def test_what_an_older_attempt_writes_is_refused(cases: Cases) -> None:
     assert not cases.next_attempt(CASE.case_id, 1501.0, "said twice", attempt=1)
     assert not cases.advance(CASE.case_id, "done", 1502.0, attempt=1)
     with pytest.raises(TakenOver):
-        cases.note_outputs(CASE.case_id, {"results": []}, attempt=1)
+        cases.note_outputs(CASE.case_id, {"results": []}, 1.0, attempt=1)
     with pytest.raises(TakenOver):
         cases.note_seconds(CASE.case_id, "segment", 1.0, attempt=1)
     with pytest.raises(TakenOver):
         cases.count_start(CASE.case_id, "segment", attempt=1)
     assert cases.get(CASE.case_id) == now
-    cases.note_outputs(CASE.case_id, {"slices": 3}, attempt=2)
+    cases.note_outputs(CASE.case_id, {"slices": 3}, 1.0, attempt=2)
     assert cases.get(CASE.case_id).outputs == {"slices": 3}

@@ -1,8 +1,12 @@
-"""What names a patient stays in the images: no log, message, reason, listing or metric holds it, at any level."""
+"""What names a patient stays in the images and in the audit trail, which is for its owner alone.
+
+No log, message, reason, listing, record or metric holds it, at any level.
+"""
 
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +19,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from tests.audit.schema import messages_in
 from tests.machines.site import series_uid, small_series
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
@@ -128,6 +133,13 @@ class Watched:
     node: RunningNode
     log: Path
     said: dict[str, str]
+    trail: Path
+
+    def named_in_the_trail(self) -> list[str]:
+        """Which secrets the audit trail holds, once the node has ended; nobody else may read them."""
+        assert [f"{stat.S_IMODE(path.stat().st_mode):o}" for path in (self.trail.parent, self.trail)] == ["700", "600"]
+        assert len(messages_in(self.trail)) > 5
+        return found_in(self.trail.read_text(encoding="utf-8"))
 
     def command(self, *arguments: str) -> None:
         """Note what a command prints."""
@@ -155,12 +167,14 @@ class Watched:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Watched]:
-    config = write_config(folder / "node", extra=f"{RULES}\n[monitoring]\nport = {free_port()}\n")
+    trail = folder / "audit" / "trail.xml"
+    audit = f'[audit]\nfile = "{trail}"\n'
+    config = write_config(folder / "node", extra=f"{RULES}\n{audit}[monitoring]\nport = {free_port()}\n")
     log = folder / "log"
     with log.open("wb") as messages:
         node = RunningNode(config, {"QUICK_LOG_LEVEL": "DEBUG", "PYTHONWARNINGS": "always"}, MODULE, messages)
         with node:
-            yield Watched(node, log, {})
+            yield Watched(node, log, {}, trail)
 
 
 def in_batches(node: RunningNode, files: list[Path]) -> set[str]:
@@ -201,6 +215,7 @@ def test_phantoms_go_through_without_a_trace_of_their_patient(tmp_path: Path, va
         seen.look()
     assert '"event": "instance stored", "level": "debug"' in seen.said["log"]
     assert seen.leaks() == {}
+    assert {"KENNUNG-4711", values["PatientName"].partition("^")[0]} <= set(seen.named_in_the_trail())
 
 
 @pytest.mark.filterwarnings("ignore:::pydicom")
@@ -220,3 +235,4 @@ def test_hard_cases_leave_no_trace_of_their_patient(tmp_path: Path, test_data: P
         seen.command("cases", "list", "--json")
         seen.look()
     assert seen.leaks() == {}
+    assert "KENNUNG-4711" in seen.named_in_the_trail()

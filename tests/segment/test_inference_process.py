@@ -51,6 +51,59 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def memory_of(pid: int) -> Iterator[bytes]:
+    """What a process has written into its memory, piece by piece (``proc(5)``)."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            span, rights, *_ = line.split()
+            start, end = (int(place, 16) for place in span.split("-"))
+            if rights.startswith("rw"):
+                with suppress(OSError, OverflowError, ValueError):  # unmapped meanwhile, or a device's
+                    memory.seek(start)
+                    yield memory.read(end - start)
+
+
+def names_in(pid: int, name: str) -> int:
+    """How often a name is in a process's memory, in any width of letters."""
+    forms = [name.encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-32-le")]
+    return sum(piece.count(form) for piece in memory_of(pid) for form in forms)
+
+
+HOLDS_A_NAME = """
+import sys, time
+from pathlib import Path
+from dicom_node.segment.exchange import load_volume
+held = load_volume(Path(sys.argv[1])).header.PatientName
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_name_is_found_in_who_reads_the_header(stored: StoredFolder) -> None:
+    command = [sys.executable, "-c", HOLDS_A_NAME, str(stored.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        found = names_in(holder.pid, "Phantom^Anna")
+        holder.kill()
+    assert found > 0
+
+
+def test_nothing_that_names_the_patient_crosses_into_it(
+    process: InferenceProcess, stored: StoredFolder, tiny_card: Path, tmp_path: Path
+) -> None:
+    """It gets on without the one file that says whose voxels they are, and holds no name afterwards."""
+    process.request(stored, str(tiny_card), tmp_path / "one", timeout_seconds=120)
+    assert process.pid is not None
+    assert names_in(process.pid, "Phantom^Anna") == 0
+    named = [path for path in stored.folder.iterdir() if b"Phantom^Anna" in path.read_bytes()]
+    assert [path.name for path in named] == ["header.dcm"]
+    named[0].unlink()
+    again = process.request(stored, str(tiny_card), tmp_path / "two", timeout_seconds=120)
+    assert b"Phantom" not in b"".join(path.read_bytes() for path in again.segmentation.folder.iterdir())
+
+
 def test_it_answers_as_the_segmenter_does_and_stays_resident(
     process: InferenceProcess, volume: Volume, stored: StoredFolder, tiny_card: Path, tmp_path: Path
 ) -> None:

@@ -55,7 +55,7 @@ class Bench:
         settings = settings_of(home, profile)
         cases = Cases(open_database(settings.database_url))
         cases.open(replace(CASE, destinations=["pacs"]))
-        cases.note_outputs(CASE.case_id, facts)
+        cases.note_outputs(CASE.case_id, facts, 1.0)
         self.worker = Worker(settings)
 
     def is_verified(self) -> bool:
