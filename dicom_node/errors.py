@@ -15,6 +15,7 @@
     ├── SegmentationFailed    the network or its process failed (retryable)       exit 1
     ├── ImageGone             the file of an image was removed (retryable)        exit 1
     ├── StorageFull           no room to write (retryable)                        exit 1
+    ├── NodeUnwell            the running node is not healthy, or not ready       exit 1
     ├── LedgerUnreachable     the database server does not answer (retryable)     exit 1
     └── TakenOver             another worker goes on with this work               exit 1
 """
@@ -120,6 +121,10 @@ class StorageFull(NodeError):
     """The disk or the quota has no room; nothing was lost, the step can be repeated."""
 
     retryable = True
+
+
+class NodeUnwell(NodeError):
+    """The running node is not healthy or not ready; the message gives its reasons."""
 
 
 class LedgerUnreachable(NodeError):

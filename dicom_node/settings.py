@@ -329,6 +329,13 @@ class Settings(_Table):
         return names or ((ARCHIVE,) if self.archive.enabled else ())
 
     @property
+    def dicom_ports(self) -> tuple[int, ...]:
+        """The ports that the listener opens."""
+        if self.tls is None:
+            return (self.node.port,)
+        return (*((self.node.port,) if self.tls.plain else ()), self.tls.port)
+
+    @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the node's database: SQLite under home unless ``[node] database`` says otherwise.
 
