@@ -60,7 +60,7 @@ class LedgerMeasurements:
 
     def _cases(self, connection: sa.Connection, now: float) -> Iterator[Metric]:
         count = sa.select(db.cases.c.state, sa.func.count()).group_by(db.cases.c.state)
-        found: dict[str, int] = dict(connection.execute(count).tuples().all())
+        found: dict[str, int] = dict(connection.execute(count).all())
         family = GaugeMetricFamily("dicom_node_cases", "Cases on record, by state.", labels=["state"])
         for state in self.states:
             family.add_metric([state], found.get(state, 0))
