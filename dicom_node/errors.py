@@ -16,6 +16,7 @@
     ├── ImageGone             the file of an image was removed (retryable)        exit 1
     ├── StorageFull           no room to write (retryable)                        exit 1
     ├── LedgerUnreachable     the database server does not answer (retryable)     exit 1
+    ├── NodeUnreachable       Orthanc's plugin: the node does not answer (retryable)  exit 1
     └── TakenOver             another worker goes on with this work               exit 1
 """
 
@@ -124,6 +125,12 @@ class StorageFull(NodeError):
 
 class LedgerUnreachable(NodeError):
     """The database server does not answer, or refuses us; who starts the process tries again."""
+
+    retryable = True
+
+
+class NodeUnreachable(NodeError):
+    """The node, as another program asks it, does not answer as it should; ask again later."""
 
     retryable = True
 
