@@ -28,8 +28,7 @@
           $('#dicom-node-rerun').closest('li').toggle(answer.state !== 'not for the node');
         }
       },
-      error: function () { say('not known'); },
-      complete: function () { setTimeout(refresh, LOOK_AGAIN_MILLISECONDS); }
+      error: function () { say('not known'); }
     });
   }
 
@@ -50,4 +49,5 @@
       .append($('<li>').attr('data-icon', 'refresh').append(button));
   });
   $('#series').live('pageshow', refresh);
+  setInterval(refresh, LOOK_AGAIN_MILLISECONDS);
 }());

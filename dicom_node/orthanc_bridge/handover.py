@@ -194,11 +194,18 @@ class Handover:
         quiet_at = series.last_update + self._settings.stable_seconds
         if now < quiet_at:  # Orthanc was started again in the middle of it: the sender may go on
             self._put_back(replace(candidate, due=quiet_at))
-        elif candidate.is_backlog and self._node_is_full():
+            return
+        self._require_listener()
+        if candidate.is_backlog and self._node_is_full():
             self._backlog_after = now + IDLE_SECONDS
             self._put_back(candidate)
         else:
             self._send(candidate, series, is_asked=is_asked, now=now)
+
+    def _require_listener(self) -> None:
+        host, port = self._archive.node_address()
+        if not self._node.is_listening((host, port)):
+            raise NodeUnreachable(f"nobody listens on {host} port {port}")
 
     def _node_is_full(self) -> bool:
         unfinished = self._node.unfinished()
@@ -209,9 +216,6 @@ class Handover:
         if not images:
             self._settled[series.orthanc_id] = _version(series)
             return
-        host, port = self._archive.node_address()
-        if not self._node.is_listening((host, port)):
-            raise NodeUnreachable(f"nobody listens on {host} port {port}")
         job_id = self._archive.send(images)
         with self._lock:
             self._sending = Sending(candidate, series, job_id, len(images), is_asked, now)
@@ -236,6 +240,8 @@ class Handover:
                 self._conclude(sending)
         except NodeError as error:
             failure = error.message
+        except Exception as error:  # noqa: BLE001 - Orthanc's own errors, and the series may be gone
+            failure = f"Orthanc: {error}"
         with self._lock:
             self._sending = None
         if failure:

@@ -136,7 +136,11 @@ class PluginServer:
         """Send a folder to it with dcmtk's storescu, as a scanner would; the exit code."""
         command = ["/usr/bin/storescu", "-aet", "SCANNER", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom_port)]
         sent = subprocess.run(
-            [*command, "+sd", str(folder)], env=QUICK, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "+sd", "+r", str(folder)],
+            env=QUICK,
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         return sent.returncode
 
