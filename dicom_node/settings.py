@@ -164,6 +164,9 @@ class MonitoringTable(_Table):
     port: Port | None = None
     roles: tuple[Literal["listener", "worker", "archive"], ...] = Field(default=(), strict=False)
     """Processes that have to run on this machine; all of the node's unless set, for a node spread over machines."""
+    token: str | None = Field(default=None, min_length=16)
+    """Who shows it (``Authorization: Bearer ...``) may ask how series stand and have their cases run again, as
+    Orthanc's plugin does; nobody may unless it is set."""
 
 
 class ArchiveTable(_Table):

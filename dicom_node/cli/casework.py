@@ -10,7 +10,8 @@ from dicom_node.errors import UsageError
 from dicom_node.ledger.cases import Case, Cases, CaseState
 from dicom_node.ledger.database import open_existing_database
 from dicom_node.ledger.deliveries import Deliveries
-from dicom_node.settings import SENDER, Settings
+from dicom_node.rerun import run_case_again
+from dicom_node.settings import Settings
 
 
 def run_list(settings: Settings, *, states: list[str], as_json: bool) -> None:
@@ -66,15 +67,7 @@ def run_retry(settings: Settings, case_id: str, *, as_json: bool) -> None:
         UsageError: There is no such case, it is not held or discarded, or none of its destinations is left.
     """
     database = open_existing_database(settings.database_url)
-    cases, deliveries = Cases(database), Deliveries(database)
-    case = cases.get(case_id)
-    known = {SENDER, *(item.name for item in settings.destinations)}
-    kept = [name for name in case.destinations if name in known]
-    if case.destinations and not kept:
-        raise UsageError(f"case {case.case_id[:12]}: the settings name none of {', '.join(case.destinations)} any more")
-    deliveries.drop(case.case_id, [name for name in case.destinations if name not in known])
-    deliveries.reset(case.case_id)
-    _print_outcome(cases.retry(case.case_id, time.time(), kept), as_json=as_json)
+    _print_outcome(run_case_again(settings, database, case_id, time.time()), as_json=as_json)
 
 
 def run_discard(settings: Settings, case_id: str, *, as_json: bool) -> None:

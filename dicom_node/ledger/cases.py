@@ -173,7 +173,9 @@ class Cases:
         """Record what a step produced."""
         self._merge(case_id, "outputs", lambda _: outputs, attempt)
 
-    def retry(self, case_id: str, now: float, destinations: Sequence[str] | None = None) -> Case:
+    def retry(
+        self, case_id: str, now: float, destinations: Sequence[str] | None = None, *, also_done: bool = False
+    ) -> Case:
         """Make a held or discarded case run again.
 
         A case that no rule or card took is forgotten instead, so that its series is routed anew, by today's rules.
@@ -182,6 +184,7 @@ class Cases:
             case_id: Its identity, or the beginning of it.
             now: Seconds since the epoch.
             destinations: Where its results go from now on; as before where None.
+            also_done: Whether one that is done may run again, too.
 
         Raises:
             UsageError: The case is still running or has ended well, a later case of its series took over, or its images
@@ -194,7 +197,8 @@ class Cases:
             return self._route_again(case)
         changed = {} if destinations is None else {"destinations": list(destinations)}
         again = self._restarted(case, now, "retried by a person") | changed
-        if not self._change(case.case_id, {"held", "discarded"}, **again):
+        ended = {"held", "discarded", *(["done"] if also_done else [])}
+        if not self._change(case.case_id, ended, **again):
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
         return self.get(case.case_id)
 

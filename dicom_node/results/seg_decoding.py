@@ -16,9 +16,8 @@ from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import ANGLE_TOLERANCE, SPACING_TOLERANCE_MM, FloatArray, Geometry
 from dicom_node.results.coding import coded_laterality, srgb, structure_of
 from dicom_node.results.decoded import DecodedMask, DecodedObject, Mask, Reference, references_of, require_attributes
-from dicom_node.results.identity import MANUFACTURER
 from dicom_node.results.object_file import refusing_damage
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, MANUFACTURER, SEGMENTATION
 
 _TYPE = "SegmentedPropertyTypeCodeSequence"
 _KIND = "segmentation"

@@ -25,8 +25,9 @@ from dicom_node.anatomy import Code
 from dicom_node.imaging.volume import Volume
 from dicom_node.profiles import Profile, SegKind
 from dicom_node.results.coding import type_item
-from dicom_node.results.identity import MANUFACTURER, RESEARCH_NOTE, Provenance, tracking_uid
+from dicom_node.results.identity import RESEARCH_NOTE, Provenance, tracking_uid
 from dicom_node.results.seg_frames import Segment
+from dicom_node.uids import MANUFACTURER
 
 _STAND_IN = "2.25.1"
 _PLACEHOLDERS = (

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dicom_node.orthanc_bridge.settings import read_settings
 from dicom_node.serve import STOP_SECONDS
 from dicom_node.settings import load_settings
 from tests.deployment.files import (
@@ -178,6 +179,9 @@ def test_in_compose_the_node_and_orthanc_know_each_other() -> None:
     modality = orthanc["DicomModalities"][orthanc["DicomNode"]["Modality"]]
     assert (modality["AET"], modality["Port"]) == (settings.node.ae_title, settings.node.port)
     assert modality["Host"] in document["services"]
+    bridge = read_settings(orthanc)
+    assert bridge.node_url == f"http://{modality['Host']}:{settings.monitoring.port}"
+    assert bridge.token == settings.monitoring.token
 
 
 def test_the_database_of_the_settings_is_the_one_that_is_made() -> None:
