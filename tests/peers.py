@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,12 @@ class Peer:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def upload(self, path: Path) -> None:
+        """Put a DICOM file into Orthanc."""
+        url = f"http://127.0.0.1:{self.http_port}/instances"
+        with urllib.request.urlopen(urllib.request.Request(url, path.read_bytes(), method="POST"), timeout=30):
+            pass
+
 
 def destination(name: str, ae_title: str, port: int, **changes: object) -> DestinationTable:
     """A destination on this machine with short timeouts."""
@@ -156,12 +162,15 @@ def dcmqrscp(folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
-def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[Peer]:
+def orthanc(
+    folder: Path, modalities: dict[str, int] | None = None, further: Mapping[str, object] | None = None
+) -> Iterator[Peer]:
     """Orthanc: lets in the AE titles it knows from this machine; its REST API answers this machine alone.
 
     Args:
         folder: Storage and configuration.
         modalities: Ports of further AE titles on this machine, beside ``DICOM_NODE``.
+        further: Settings beside these, or in place of them.
     """
     tool("Orthanc")
     port, http_port = free_port(), free_port()
@@ -190,6 +199,7 @@ def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[
                     title: {"AET": title, "Host": "127.0.0.1", "Port": peer_port, "Manufacturer": "Generic"}
                     for title, peer_port in known.items()
                 },
+                **(further or {}),
             }
         )
     )
