@@ -16,7 +16,7 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
-from dicom_node.results.identity import MANUFACTURER
+from dicom_node.uids import MANUFACTURER
 
 Mask = npt.NDArray[np.bool_]
 Reference = tuple[str, int | None]

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,8 +26,8 @@ from pydicom import dcmread
 
 from tests import postgres
 from tests.certificates import Authority
-from tests.deployment.files import COMPOSE, DEPLOY, HOME, KUBERNETES, node_containers
-from tests.peers import Peer, orthanc, run_tool, storescp, wait_until
+from tests.deployment.files import COMPOSE, DEPLOY, HOME, KUBERNETES, compose, node_containers
+from tests.peers import Peer, orthanc, run_tool, running, storescp, tool, wait_until
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
 from tests.quick.node import MODULE
@@ -189,6 +190,46 @@ def test_kubernetes_answers_its_probes_and_takes_a_series_over_tls(tmp_path: Pat
             assert wait_until(lambda: len(list(pacs.folder.iterdir())) == 2, DONE_SECONDS), site.log("worker")
             kinds = sorted(str(dcmread(path, stop_before_pixels=True).Modality) for path in pacs.folder.iterdir())
             assert kinds == ["RTSTRUCT", "SEG"]
+
+
+def test_the_viewer_of_compose_is_served(tmp_path: Path) -> None:
+    """Its container's own command, with paths of the container under a folder of ours, started as nobody special."""
+    service = compose()["services"]["viewer"]
+    port = free_port()
+    places = {
+        "/etc/ohif/ohif.conf": DEPLOY / "nginx/ohif.conf",
+        "/etc/ohif/app-config.js": DEPLOY / "ohif/app-config.js",
+        "/usr/share/ohif": tmp_path / "viewer",
+        "/etc/nginx/conf.d/default.conf": tmp_path / "default.conf",
+    }
+    assert {volume.split(":")[-2] for volume in service["volumes"]} == set(places) - {"/etc/nginx/conf.d/default.conf"}
+    (tmp_path / "viewer").mkdir()
+    (tmp_path / "viewer/index.html").write_text("the viewer")
+    command = service["command"][-1].partition("; exec nginx")[0]
+    for there, here in {**places, "listen 8080;": f"listen 127.0.0.1:{port};", "orthanc:8042": "127.0.0.1:1"}.items():
+        assert there in command or there in service["volumes"][1] or there in service["volumes"][2]
+        command = command.replace(str(there), str(here))
+    subprocess.run(["sh", "-ec", command], check=True)
+    site = (tmp_path / "default.conf").read_text()
+    for there, here in places.items():
+        site = site.replace(there, str(here))
+    whole = tmp_path / "nginx.conf"
+    whole.write_text(
+        ("user root;\n" if os.geteuid() == 0 else "")  # the folder is this user's own
+        + f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n"
+        + "".join(
+            f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        + f"{site}\n}}\n"
+    )
+    with running([tool("nginx"), "-c", str(whole), "-g", "daemon off;"], port, folder=tmp_path):
+        for path, expected in (("/", "the viewer"), ("/app-config.js", "window.config")):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                assert expected in answer.read().decode()
+        with pytest.raises(urllib.error.HTTPError) as away:  # nobody is where Orthanc would be
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/dicom-web/studies", timeout=10)
+        assert away.value.code == 502
+        away.value.close()
 
 
 def test_a_wrong_password_is_said(tmp_path: Path, database: postgres.Cluster) -> None:
