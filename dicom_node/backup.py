@@ -31,7 +31,7 @@ from dicom_node.ledger.intake import Association, Instance, Intake
 from dicom_node.ledger.restorations import Restorations
 from dicom_node.ledger.retention import Retention
 from dicom_node.logs import get_logger
-from dicom_node.process import sole_owner
+from dicom_node.process import role_owner
 from dicom_node.settings import Settings
 
 _log = get_logger("backup")
@@ -97,7 +97,7 @@ def restore(settings: Settings, source: Path | None, now: float) -> dict[str, ob
     home = settings.node.home.absolute()
     with ExitStack() as stopped:
         for role in ("node", "listener", "worker"):
-            stopped.enter_context(sole_owner(home, role, patience_seconds=_PATIENCE_SECONDS))
+            stopped.enter_context(role_owner(home, role, patience_seconds=_PATIENCE_SECONDS))
         copied = 0
         if source is not None:
             _require_whole(source, _sqlite_home(settings))

@@ -10,9 +10,10 @@ from dicom_node import __version__
 from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.echo import RESULT_CLASSES
 from dicom_node.receive.connection import MAXIMUM_PDU
-from dicom_node.receive.offered import IMAGE_CLASSES, TRANSFER_SYNTAXES
+from dicom_node.receive.offered import TRANSFER_SYNTAXES
 from dicom_node.settings import Settings
 from dicom_node.uids import (
+    IMAGE_CLASSES,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     LABEL_MAP_SEGMENTATION,

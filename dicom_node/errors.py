@@ -15,7 +15,9 @@
     ├── SegmentationFailed    the network or its process failed (retryable)       exit 1
     ├── ImageGone             the file of an image was removed (retryable)        exit 1
     ├── StorageFull           no room to write (retryable)                        exit 1
+    ├── NodeUnwell            the running node is not healthy, or not ready       exit 1
     ├── LedgerUnreachable     the database server does not answer (retryable)     exit 1
+    ├── NodeUnreachable       Orthanc's plugin: the node does not answer (retryable)  exit 1
     └── TakenOver             another worker goes on with this work               exit 1
 """
 
@@ -122,8 +124,18 @@ class StorageFull(NodeError):
     retryable = True
 
 
+class NodeUnwell(NodeError):
+    """The running node is not healthy or not ready; the message gives its reasons."""
+
+
 class LedgerUnreachable(NodeError):
     """The database server does not answer, or refuses us; who starts the process tries again."""
+
+    retryable = True
+
+
+class NodeUnreachable(NodeError):
+    """The node, as another program asks it, does not answer as it should; ask again later."""
 
     retryable = True
 

@@ -38,12 +38,14 @@ def die_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def sole_owner(home: Path, role: str, *, patience_seconds: float = 10.0) -> Iterator[None]:
+def role_owner(home: Path, role: str, *, shared: bool = False, patience_seconds: float = 10.0) -> Iterator[None]:
     """Hold the lock ``<home>/<role>.lock`` while the block runs; the kernel lets go of it when the process dies.
 
     Args:
         home: The node's home; made, with mode 0700, where it is missing.
         role: ``listener``, ``worker`` or ``archive``.
+        shared: Whether others may have this role in this home too: workers of several machines. The lock then tells
+            only that somebody has it.
         patience_seconds: How long to wait for a predecessor that is still ending.
 
     Raises:
@@ -54,10 +56,9 @@ def sole_owner(home: Path, role: str, *, patience_seconds: float = 10.0) -> Iter
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"[node] home {home} cannot be made: {error.strerror}") from error
-    path = home / f"{role}.lock"
-    with path.open("a+b") as file:
+    with (home / f"{role}.lock").open("a+b") as file:
         deadline = time.monotonic() + patience_seconds
-        while not _try_lock(file.fileno()):
+        while not _try_lock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise UsageError(f"another {role} already serves {home.absolute()}: one {role} per home")
             time.sleep(0.1)
@@ -108,9 +109,9 @@ def is_bound(port: int) -> bool:
     return False
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, operation: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

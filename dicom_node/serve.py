@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
@@ -16,6 +17,8 @@ from dicom_node.process import is_bound, notify
 from dicom_node.settings import Settings
 
 _log = get_logger("serve")
+COMMANDS: Final = {"listener": "listen", "worker": "work", "archive": "archive", "audit": "audit"}
+"""The command that runs each role."""
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 45.0
 WATCHDOG_SECONDS = 10.0
@@ -24,36 +27,36 @@ REFUSALS = 5
 """Refusals to start in a row before the node gives up; a predecessor that is still ending causes one or two."""
 
 
-def supervise(settings: Settings, config: Path | None, stop: threading.Event) -> None:
+def supervise(settings: Settings, config: Path | None, stop: threading.Event, *, roles: Sequence[str] = ()) -> None:
     """Start the node's processes and keep them running until told to stop.
 
     Args:
         settings: Decides whether the embedded archive is part of the group.
         config: The configuration file the processes read, as given on the command line.
         stop: Set to end all of them: they get SIGTERM, then time to finish the step at hand.
+        roles: The roles of this group, where the others run elsewhere; all where empty.
 
     Raises:
         SettingsError: A process keeps refusing its settings, its port or its home.
     """
-    roles = ["listen", "work", *(["archive"] if settings.archive.enabled else [])]
-    roles += ["monitor"] if settings.monitoring.port else []
-    roles += ["audit"] if settings.audit else []
-    children = {role: _start(role, config) for role in roles}
-    refusals = dict.fromkeys(roles, 0)
+    commands = _commands(settings, roles)
+    children = {name: _start(command, config) for name, command in commands.items()}
+    refusals = dict.fromkeys(commands, 0)
+    ports = settings.dicom_ports if "listen" in commands else ()
     is_ready, told = False, float("-inf")
     try:
         while not stop.wait(RESTART_SECONDS / 4):
-            for role in roles:
-                code = children[role].poll()
+            for name, command in commands.items():
+                code = children[name].poll()
                 if code is None:
                     continue
-                refusals[role] = refusals[role] + 1 if code == SettingsError.exit_code else 0
-                if refusals[role] == REFUSALS:
-                    raise SettingsError(f'"dicom-node {role}" cannot start: its messages above say why')
-                _log.error("process ended and is restarted", role=role, exit_code=code)
+                refusals[name] = refusals[name] + 1 if code == SettingsError.exit_code else 0
+                if refusals[name] == REFUSALS:
+                    raise SettingsError(f'"dicom-node {name}" cannot start: its messages above say why')
+                _log.error("process ended and is restarted", role=name, exit_code=code)
                 stop.wait(RESTART_SECONDS)
-                children[role] = _start(role, config)
-            if not is_ready and is_bound(settings.node.port):
+                children[name] = _start(command, config)
+            if not is_ready and all(map(is_bound, ports)):
                 is_ready = True
                 notify("READY=1")
             if time.monotonic() - told > WATCHDOG_SECONDS:
@@ -66,10 +69,20 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event) ->
         _stop_all([last] if last else [])
 
 
-def _start(role: str, config: Path | None) -> subprocess.Popen[bytes]:
+def _commands(settings: Settings, roles: Sequence[str]) -> dict[str, list[str]]:
+    """What runs in this group: the arguments of each command by its name."""
+    everything = ["listener", "worker", *(["archive"] if settings.archive.enabled else [])]
+    everything += ["audit"] if settings.audit else []
+    commands = {COMMANDS[role]: [COMMANDS[role]] for role in everything if role in (roles or everything)}
+    if settings.monitoring.port:
+        commands["monitor"] = ["monitor", *(f"--role={role}" for role in roles)]
+    return commands
+
+
+def _start(command: Sequence[str], config: Path | None) -> subprocess.Popen[bytes]:
     configured = ["--config", str(config)] if config else []
-    command = [sys.executable, "-m", "dicom_node", *configured, role, "--supervised-by", str(os.getpid())]
-    return subprocess.Popen(command)
+    supervised = ["--supervised-by", str(os.getpid())]
+    return subprocess.Popen([sys.executable, "-m", "dicom_node", *configured, *command, *supervised])
 
 
 def _stop_all(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -196,6 +196,9 @@ class MonitoringTable(_Table):
     port: Port | None = None
     roles: tuple[Literal["listener", "worker", "archive", "audit"], ...] = Field(default=(), strict=False)
     """Processes that have to run on this machine; all of the node's unless set, for a node spread over machines."""
+    token: str | None = Field(default=None, min_length=16)
+    """Who shows it (``Authorization: Bearer ...``) may ask how series stand and have their cases run again, as
+    Orthanc's plugin does; nobody may unless it is set."""
 
 
 class AuditTable(_Table):
@@ -458,6 +461,13 @@ class Settings(_Table):
         """Where results go when no rule says: every configured destination, else the embedded archive."""
         names = tuple(destination.name for destination in self.destination)
         return names or ((ARCHIVE,) if self.archive.enabled else ())
+
+    @property
+    def dicom_ports(self) -> tuple[int, ...]:
+        """The ports that the listener opens."""
+        if self.tls is None:
+            return (self.node.port,)
+        return (*((self.node.port,) if self.tls.plain else ()), self.tls.port)
 
     @property
     def database_url(self) -> str:

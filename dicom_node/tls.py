@@ -8,6 +8,7 @@ resumed past the look at the peer's certificate.
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 import stat
 import time
@@ -30,6 +31,8 @@ _SUITES: Final = (
 )
 _EXPIRES_SOON: Final = timedelta(days=30)
 _FOREIGN: Final = 0o077
+_FOREIGN_OF_ROOT: Final = 0o037
+"""A key that belongs to root may be readable by a group: so secrets are handed to a process that is not root."""
 _log = get_logger("tls")
 
 
@@ -171,8 +174,9 @@ def _now() -> datetime:
 
 
 def _require_valid(credentials: CredentialsTable, now: datetime) -> None:
-    mode = stat.S_IMODE(_stat("key", credentials.key).st_mode)
-    if mode & _FOREIGN:
+    status = _stat("key", credentials.key)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (_FOREIGN_OF_ROOT if status.st_uid == 0 != os.geteuid() else _FOREIGN):
         raise SettingsError(
             f"[tls] key {credentials.key} can be read by others (mode {mode:04o}): chmod 600 {credentials.key}"
         )

@@ -1,9 +1,10 @@
-"""UIDs: what is one, where the file of an instance lies under it, and how those that this node makes derive."""
+"""UIDs and names that several rooms share: what a UID is, where its file lies, and how those of the node derive."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 from uuid import UUID, uuid5
 
 from dicom_node.errors import InputRefused
@@ -12,6 +13,16 @@ IMPLEMENTATION_CLASS_UID = "2.25.137962408615173404521927306841153280642"
 """Which implementation wrote a file or speaks on an association (PS3.7 D.3.3.2)."""
 IMPLEMENTATION_VERSION_NAME = "DICOM_NODE"
 
+MANUFACTURER = "dicom-node"
+"""Manufacturer of every result object."""
+
+IMAGE_CLASSES: Final = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
+    "1.2.840.10008.5.1.4.1.1.4",  # MR Image
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
+    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
+)
+"""SOP classes that the node takes by itself; ``[node] storage_classes`` adds to them."""
 VERIFICATION = "1.2.840.10008.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"

@@ -122,6 +122,12 @@ class Peer:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def upload(self, path: Path) -> None:
+        """Put a DICOM file into Orthanc."""
+        url = f"http://127.0.0.1:{self.http_port}/instances"
+        with urllib.request.urlopen(urllib.request.Request(url, path.read_bytes(), method="POST"), timeout=30):
+            pass
+
 
 def destination(name: str, ae_title: str, port: int, **changes: object) -> DestinationTable:
     """A destination on this machine with short timeouts."""
@@ -159,20 +165,20 @@ def orthanc_with_dicomweb(folder: Path, **options: object) -> AbstractContextMan
     """Orthanc that speaks DICOMweb too, under ``/dicom-web`` of its REST API."""
     plugin = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
     return orthanc(
-        folder, options={"Plugins": [plugin], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}, **options}
+        folder, further={"Plugins": [plugin], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}, **options}
     )
 
 
 @contextmanager
 def orthanc(
-    folder: Path, modalities: dict[str, int] | None = None, options: Mapping[str, object] | None = None
+    folder: Path, modalities: dict[str, int] | None = None, further: Mapping[str, object] | None = None
 ) -> Iterator[Peer]:
     """Orthanc: lets in the AE titles it knows from this machine; its REST API answers this machine alone.
 
     Args:
         folder: Storage and configuration.
         modalities: Ports of further AE titles on this machine, beside ``DICOM_NODE``.
-        options: Further keys of its configuration, or other values.
+        further: Settings beside these, or in place of them.
     """
     tool("Orthanc")
     port, http_port = free_port(), free_port()
@@ -201,7 +207,7 @@ def orthanc(
                     title: {"AET": title, "Host": "127.0.0.1", "Port": peer_port, "Manufacturer": "Generic"}
                     for title, peer_port in known.items()
                 },
-                **(options or {}),
+                **(further or {}),
             }
         )
     )

@@ -18,7 +18,7 @@ from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.retention import Retention
-from dicom_node.process import sole_owner
+from dicom_node.process import role_owner
 from dicom_node.settings import Settings, parse_settings
 from tests.deliver.scripted_peer import ScriptedPeer, scripted_peer
 from tests.monitoring.test_endpoint import FAST, SMALL
@@ -122,7 +122,7 @@ def test_a_copy_is_whole_and_private_beside_a_writer(home: Home, tmp_path: Path)
 @pytest.mark.parametrize("role", ["node", "listener", "worker"])
 def test_nothing_is_restored_under_a_running_node(home: Home, tmp_path: Path, role: str) -> None:
     back_up(home.settings, tmp_path / "backup", NOW, images=False)
-    with sole_owner(home.root, role), pytest.raises(UsageError, match=f"another {role}"):
+    with role_owner(home.root, role), pytest.raises(UsageError, match=f"another {role}"):
         restore(home.settings, tmp_path / "backup", NOW)
 
 

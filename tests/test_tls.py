@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,19 @@ def test_a_missing_file_is_named(credentials: Credentials, key: str) -> None:
 def test_a_key_that_others_can_read_is_refused(credentials: Credentials, mode: int) -> None:
     credentials.key.chmod(mode)
     assert f"can be read by others (mode {mode:04o}): chmod 600 {credentials.key}" in refusal(credentials)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a key over as a secret of root's")
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o440, True), (0o460, False), (0o444, False)])
+def test_a_key_of_roots_may_be_readable_by_the_group_of_the_node(
+    credentials: Credentials, mode: int, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials.key.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    if is_taken:
+        require_tls(settings_of(credentials))
+    else:
+        assert f"can be read by others (mode {mode:04o})" in refusal(credentials)
 
 
 @pytest.mark.parametrize(("days", "word"), [((-10, -1), "renew it"), ((1, 10), "set the clock")])

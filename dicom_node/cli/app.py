@@ -41,6 +41,10 @@ ProfileOption = Annotated[
 OutputOption = Annotated[Path, typer.Option("--output", metavar="OUT", help="Folder for the results.")]
 MapsOption = Annotated[Path, typer.Option("--maps", metavar="DIR", help="Folder of the source label maps.")]
 CaseArgument = Annotated[str, typer.Argument(metavar="CASE", help="A case's identity, or the beginning of it.")]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option("--role", metavar="ROLE", help="listener, worker or archive alone; repeatable. Default: all."),
+]
 SupervisorOption = Annotated[int | None, typer.Option("--supervised-by", metavar="PID", hidden=True)]
 
 
@@ -73,11 +77,11 @@ def _profile(settings: Settings, name: str, wishes: Mapping[str, object]) -> Pro
 
 
 @app.command()
-def serve(context: typer.Context, config: ConfigOption = None) -> None:
+def serve(context: typer.Context, roles: RoleOption = None, config: ConfigOption = None) -> None:
     """Run the node: listener, worker, embedded archive."""
     from dicom_node.cli.serving import run_serve
 
-    run_serve(_settings(context, config), config or context.find_root().obj)
+    run_serve(_settings(context, config), config or context.find_root().obj, roles or [])
 
 
 @app.command()
@@ -105,11 +109,25 @@ def archive(context: typer.Context, config: ConfigOption = None, supervisor: Sup
 
 
 @app.command()
-def monitor(context: typer.Context, config: ConfigOption = None, supervisor: SupervisorOption = None) -> None:
+def monitor(
+    context: typer.Context, roles: RoleOption = None, config: ConfigOption = None, supervisor: SupervisorOption = None
+) -> None:
     """Serve metrics, health and readiness alone."""
     from dicom_node.cli.serving import run_monitor
 
-    run_monitor(_settings(context, config), supervisor=supervisor)
+    run_monitor(_settings(context, config), roles or [], supervisor=supervisor)
+
+
+@app.command()
+def health(
+    context: typer.Context,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask whether images can be taken and processed.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Ask the running node how it is; exit code 1 and the reasons where it is not well."""
+    from dicom_node.cli.inspecting import run_health
+
+    run_health(_settings(context, config), "ready" if ready else "health")
 
 
 @app.command()

@@ -12,7 +12,8 @@ from dicom_node.ledger.cases import Case, Cases, CaseState
 from dicom_node.ledger.database import open_existing_database
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.process import login_name
-from dicom_node.settings import SENDER, Settings
+from dicom_node.rerun import run_case_again
+from dicom_node.settings import Settings
 
 
 def run_list(settings: Settings, *, states: list[str], as_json: bool) -> None:
@@ -67,16 +68,9 @@ def run_retry(settings: Settings, case_id: str, *, as_json: bool) -> None:
     Raises:
         UsageError: There is no such case, it is not held or discarded, or none of its destinations is left.
     """
-    database = audited(open_existing_database(settings.database_url), settings)
-    cases, deliveries = Cases(database), Deliveries(database)
-    case = cases.get(case_id)
-    known = {SENDER, *(item.name for item in settings.destinations)}
-    kept = [name for name in case.destinations if name in known]
-    if case.destinations and not kept:
-        raise UsageError(f"case {case.case_id[:12]}: the settings name none of {', '.join(case.destinations)} any more")
-    deliveries.drop(case.case_id, [name for name in case.destinations if name not in known])
-    deliveries.reset(case.case_id)
-    _print_outcome(cases.retry(case.case_id, time.time(), kept, person=login_name()), as_json=as_json)
+    database = open_existing_database(settings.database_url)
+    again = run_case_again(settings, database, case_id, time.time(), person=login_name())
+    _print_outcome(again, as_json=as_json)
 
 
 def run_discard(settings: Settings, case_id: str, *, as_json: bool) -> None:

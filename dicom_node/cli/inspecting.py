@@ -1,21 +1,27 @@
-"""``route``, ``echo``, ``conformance``: asking before anything is done."""
+"""``route``, ``echo``, ``health``, ``conformance``: asking, with nothing done."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dicom_node.cli.printing import print_json, print_table
 from dicom_node.conformance import conformance_statement
 from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.courier import courier_to
-from dicom_node.errors import DeliveryFailed, InputRefused, UsageError
+from dicom_node.errors import DeliveryFailed, InputRefused, NodeUnwell, SettingsError, UsageError
 from dicom_node.imaging.instances import Instance, find_instances, read_dataset
 from dicom_node.profiles import require_profiles
 from dicom_node.route.rules import Router, compile_rules
 from dicom_node.settings import Settings
+
+_HEALTH_SECONDS: Final = 8.0
+_LOCAL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask one that listens everywhere
 
 
 def run_route(settings: Settings, paths: Sequence[Path], *, sender: str, as_json: bool) -> None:
@@ -65,6 +71,36 @@ def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
         print_table(f"{name} answers", ("SOP class", "accepted"), rows)
     if not report.reachable:
         raise DeliveryFailed(f"{name} ({found[0].address}) does not answer: {report.reason}")
+
+
+def run_health(settings: Settings, question: str) -> None:
+    """Print what the endpoint of the node on this machine says.
+
+    Args:
+        settings: ``[monitoring]`` says where the endpoint is.
+        question: ``health`` or ``ready``.
+
+    Raises:
+        SettingsError: ``[monitoring] port`` is not set.
+        NodeUnwell: It answers that it is not well, with the reasons, or does not answer.
+    """
+    monitoring = settings.monitoring
+    if monitoring.port is None:
+        raise SettingsError("[monitoring] port is not set: set it to have health and readiness served")
+    address = _LOCAL.get(monitoring.bind, monitoring.bind)
+    connection = HTTPConnection(address, monitoring.port, timeout=_HEALTH_SECONDS)
+    try:
+        connection.request("GET", f"/{question}")
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+    except (OSError, HTTPException, ValueError) as error:
+        words = f"the endpoint at {address} port {monitoring.port} does not answer: {type(error).__name__}"
+        raise NodeUnwell(words) from error
+    finally:
+        connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise NodeUnwell("; ".join(document["reasons"]))
+    sys.stdout.write(f"{question}: yes\n")
 
 
 def run_conformance(settings: Settings) -> None:

@@ -180,7 +180,15 @@ class Cases:
             if outputs.get("verified") and is_audited(connection):
                 note(connection, now, *audit_facts.results_made(connection, case_id))
 
-    def retry(self, case_id: str, now: float, destinations: Sequence[str] | None = None, *, person: str = "") -> Case:
+    def retry(
+        self,
+        case_id: str,
+        now: float,
+        destinations: Sequence[str] | None = None,
+        *,
+        also_done: bool = False,
+        person: str = "",
+    ) -> Case:
         """Make a held or discarded case run again.
 
         A case that no rule or card took is forgotten instead, so that its series is routed anew, by today's rules.
@@ -189,6 +197,7 @@ class Cases:
             case_id: Its identity, or the beginning of it.
             now: Seconds since the epoch.
             destinations: Where its results go from now on; as before where None.
+            also_done: Whether one that is done may run again, too.
             person: Who wants it, for the audit trail.
 
         Raises:
@@ -203,7 +212,8 @@ class Cases:
             return self._route_again(case, now, event)
         changed = {} if destinations is None else {"destinations": list(destinations)}
         again = self._restarted(case, now, "retried by a person") | changed
-        if not self._change(case.case_id, {"held", "discarded"}, event=event, **again):
+        ended = {"held", "discarded", *(["done"] if also_done else [])}
+        if not self._change(case.case_id, ended, event=event, **again):
             raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
         return self.get(case.case_id)
 

@@ -158,3 +158,13 @@ class Deliveries:
             spared = table.c.case_id == case_id, table.c.state == "spared", table.c.destination.in_(destinations)
             for rows in (spared, refused):
                 connection.execute(sa.update(table).where(*rows).values(state="failed", attempts=0, message=None))
+
+    def renew(self, case_id: str) -> None:
+        """Have every result of a case delivered again; each destination is asked first what it still has."""
+        table = db.deliveries
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(table)
+                .where(table.c.case_id == case_id, table.c.state != "spared")
+                .values(state="failed", attempts=0, message=None)
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass
@@ -78,6 +78,8 @@ class Readiness:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             return [f"the database cannot be written: {type(cause).__name__}: {str(cause).splitlines()[0][:120]}"]
+        if "worker" not in roles_of(self._settings):  # images can be taken; they wait for a worker of another machine
+            return []
         if last is None or self._clock() - last > STALE_SECONDS:
             since = "it started" if last is None else f"{self._clock() - last:.0f} s"
             return [f"no worker has noted for {since} that it lives"] if last is not None else ["no worker has started"]
@@ -94,10 +96,5 @@ class Readiness:
     def _ask_port(self) -> list[str]:
         if "listener" not in roles_of(self._settings):
             return []
-        port = self._settings.node.port
-        return list(_complaint(is_bound(port), f"nobody listens on DICOM port {port}"))
-
-
-def _complaint(is_good: bool, words: str) -> Iterator[str]:
-    if not is_good:
-        yield words
+        closed = [port for port in self._settings.dicom_ports if not is_bound(port)]
+        return [f"nobody listens on DICOM port {port}" for port in closed]

@@ -1,4 +1,4 @@
-"""The HTTP endpoint: ``/metrics`` for Prometheus, ``/health`` and ``/ready`` for whoever restarts or routes."""
+"""The HTTP endpoint: ``/metrics`` for Prometheus, ``/health`` and ``/ready`` for probes, ``/series`` for Orthanc."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from dicom_node.monitoring.connection import impatient_engine
 from dicom_node.monitoring.machine import machine_measurements
 from dicom_node.monitoring.measurements import LedgerMeasurements
 from dicom_node.monitoring.readiness import Readiness, Verdict
+from dicom_node.monitoring.series import SeriesDesk
 from dicom_node.settings import Settings
 
 log = get_logger("monitoring")
@@ -73,6 +74,7 @@ class Monitor:
             raise SettingsError("[monitoring] port is not set: set it to have metrics, health and readiness served")
         self._address = (settings.monitoring.bind, wanted)
         self._readiness = Readiness(settings, clock)
+        self._series = SeriesDesk(settings, clock)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(NodeCollector(settings, clock))
         self._measuring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
@@ -107,8 +109,13 @@ class Monitor:
         self._readiness.close()
         self._measuring.shutdown(wait=False, cancel_futures=True)
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        """Status, content type and body for a path."""
+    def answer(self, method: str, path: str, authorization: str = "") -> tuple[int, str, bytes]:
+        """Status, content type and body for a request."""
+        if path == "/series" or path.startswith("/series/"):
+            status, document = self._series.answer(method, path, authorization)
+            return status, "application/json", json.dumps(document).encode() + b"\n"
+        if method != "GET":
+            return 405, "text/plain", b"only GET is answered\n"
         if path == "/metrics":
             page = self._metrics()
             return (200, CONTENT_TYPE_LATEST, page) if page else (503, "text/plain", b"measuring takes too long\n")
@@ -116,7 +123,7 @@ class Monitor:
             return _said(self._readiness.health(), "healthy")
         if path == "/ready":
             return _said(self._readiness.readiness(), "ready")
-        return 404, "text/plain", b"ask for /metrics, /health or /ready\n"
+        return 404, "text/plain", b"ask for /metrics, /health, /ready or /series\n"
 
     def _metrics(self) -> bytes | None:
         with self._turn:
@@ -142,7 +149,14 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        status, content_type, body = self._monitor.answer(self.path.partition("?")[0])
+        self._respond("GET")
+
+    def do_POST(self) -> None:
+        self._respond("POST")
+
+    def _respond(self, method: str) -> None:
+        authorization = self.headers.get("Authorization", "")
+        status, content_type, body = self._monitor.answer(method, self.path.partition("?")[0], authorization)
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

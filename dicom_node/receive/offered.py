@@ -14,6 +14,7 @@ from dicom_node.errors import SettingsError
 from dicom_node.receive.connection import MAXIMUM_PDU
 from dicom_node.settings import Settings
 from dicom_node.uids import (
+    IMAGE_CLASSES,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     STORAGE_COMMITMENT,
@@ -21,12 +22,6 @@ from dicom_node.uids import (
     is_uid,
 )
 
-IMAGE_CLASSES: Final = (
-    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
-)
 TRANSFER_SYNTAXES: Final = (
     # pynetdicom accepts the first of OUR list that the peer proposes in a context (PS3.8 7.1.1.14 leaves it to the
     # acceptor). Plain ones first: every sender can make them and nothing has to be decoded. Then what is lossless

@@ -47,22 +47,27 @@ def identity_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:
 
 
 def rtstruct_faults(dataset: Dataset, structures: Mapping[int, Structure]) -> Iterator[str]:
-    """Modules, numbers, types, codes and colours of an RT Structure Set (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
+    """Modules, numbers, types, codes and colours of an RT Structure Set (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8).
+
+    ROIs are numbered from 1 in the labels' order.
+    """
     for keyword, value in (("Modality", "RTSTRUCT"), ("ApprovalStatus", "UNAPPROVED")):
         if dataset.get(keyword) != value:
             yield f"{keyword} is not {value}"
     if not dataset.get("StructureSetLabel"):
         yield "StructureSetLabel is missing"
-    yield from _once_each(dataset, "StructureSetROISequence", "ROINumber", structures)
-    yield from _once_each(dataset, "ROIContourSequence", "ReferencedROINumber", structures)
-    yield from _once_each(dataset, "RTROIObservationsSequence", "ReferencedROINumber", structures)
+    numbered = dict(enumerate((structures[label] for label in sorted(structures)), start=1))
+    yield from _once_each(dataset, "StructureSetROISequence", "ROINumber", numbered)
+    yield from _once_each(dataset, "ROIContourSequence", "ReferencedROINumber", numbered)
+    yield from _once_each(dataset, "RTROIObservationsSequence", "ReferencedROINumber", numbered)
     for roi in dataset.get("StructureSetROISequence", []):
         if roi.get("ROIGenerationAlgorithm") not in ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"):
             yield f"{roi.get('ROIName')}: ROIGenerationAlgorithm is missing"
-    yield from _roi_faults(dataset, structures)
+    yield from _roi_faults(dataset, numbered)
 
 
 def _roi_faults(dataset: Dataset, structures: Mapping[int, Structure]) -> Iterator[str]:
+    """Contours, types, codes and colours of each ROI; structures by ROI number."""
     for item in dataset.get("ROIContourSequence", []):
         contours = list(item.get("ContourSequence", []))
         if any(contour.get("ContourGeometricType") != "CLOSED_PLANAR" for contour in contours):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,10 +16,12 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import Geometry
 from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.uids import MANUFACTURER
 
 Mask = npt.NDArray[np.bool_]
 Reference = tuple[str, int | None]
 """SOP instance and, within a multi-frame one, frame number."""
+_LABEL = re.compile(r"label (\d{1,5})\b")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,24 @@ def references_of(items: Iterable[Dataset]) -> tuple[Reference, ...]:
         for item in items
         for number in [item.get("ReferencedFrameNumber")]
     )
+
+
+def noted_labels(dataset: Dataset, descriptions: Mapping[int, str]) -> dict[int, int] | None:
+    """The labels that this node wrote at the beginning of its descriptions of segments or ROIs.
+
+    Args:
+        dataset: The object.
+        descriptions: SegmentDescription or ROIDescription by number.
+
+    Returns:
+        The label of each number; None where another made the object, or not every one has a label of its own.
+    """
+    if dataset.get("Manufacturer") != MANUFACTURER:
+        return None
+    found = {number: _LABEL.match(text) for number, text in descriptions.items()}
+    noted = {number: int(match[1]) for number, match in found.items() if match}
+    complete = len(set(noted.values())) == len(descriptions) and all(0 < label < 65536 for label in noted.values())
+    return noted if complete else None
 
 
 def require_attributes(dataset: Dataset, keywords: Iterable[str]) -> None:

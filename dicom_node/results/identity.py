@@ -14,8 +14,8 @@ from dicom_node import __version__, uids
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.volume import Volume
 from dicom_node.profiles import Profile
+from dicom_node.uids import MANUFACTURER
 
-MANUFACTURER = "dicom-node"
 RESEARCH_NOTE = "Automatic, not approved, for research use only"
 SERIES_NUMBER_BASE = {"SEG": 9_000_000, "RTSTRUCT": 9_500_000}
 """Added to the source's SeriesNumber, so that results sort behind every acquired series and tell of their source."""

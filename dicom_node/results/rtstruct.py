@@ -52,7 +52,7 @@ def encode_rtstruct(
     *,
     remarks: Mapping[int, str] | None = None,
 ) -> Dataset:
-    """An RT Structure Set of every structure that has voxels and is wanted; each label is the number of its ROI.
+    """An RT Structure Set of every structure that has voxels and is wanted.
 
     Args:
         volume: The source; its voxels are not used.
@@ -62,7 +62,8 @@ def encode_rtstruct(
         remarks: Sentences that ROIDescription says of a label beside the usual.
 
     Returns:
-        The data set with ``file_meta``; not approved (ApprovalStatus UNAPPROVED).
+        The data set with ``file_meta``; not approved (ApprovalStatus UNAPPROVED). ROIs are numbered from 1 in the order
+        of the labels, like segments: OHIF up to 3.13.2 gives ROI n the colour of the n-th, and SEG and RTSTRUCT agree.
 
     Raises:
         InputRefused: The source has no FrameOfReferenceUID, its planes are irregular and the profile does not allow
@@ -78,11 +79,12 @@ def encode_rtstruct(
     boxes = label_volume.bounding_boxes()
     encoder = ContourEncoder(volume.geometry, volume.sources)
     rois, contours, observations = [], [], []
-    for label, structure in present.items():
+    for number, (label, structure) in enumerate(present.items(), start=1):
         drawn = contours_of(label_volume.layer_of(label), label, boxes[label], profile)
-        rois.append(_roi(label, names[label], volume, provenance, (remarks or {}).get(label, "")))
-        contours.append(_roi_contour(label, structure, encoder.items(drawn)))
-        observations.append(_observation(label, structure))
+        described = _description(label, (remarks or {}).get(label))
+        rois.append(_roi(number, names[label], described, volume, provenance))
+        contours.append(_roi_contour(number, structure, encoder.items(drawn)))
+        observations.append(_observation(number, structure))
     dataset.StructureSetROISequence = rois
     dataset.ROIContourSequence = contours
     dataset.RTROIObservationsSequence = observations
@@ -184,12 +186,18 @@ def _referenced_frame_of_reference(volume: Volume) -> Dataset:
     return frame
 
 
-def _roi(number: int, name: str, volume: Volume, provenance: Provenance, remark: str) -> Dataset:
+def _description(label: int, remark: str | None) -> str:
+    """ROIDescription (ST, 1024 characters); the label stands at its beginning, where readers of ours find it."""
+    begin, end = f"label {label}{f'. {remark}' if remark else ''}".removesuffix("."), f". {RESEARCH_NOTE}."
+    return begin[: 1024 - len(end)] + end
+
+
+def _roi(number: int, name: str, description: str, volume: Volume, provenance: Provenance) -> Dataset:
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference(volume)
     roi.ROIName = name
-    roi.ROIDescription = f"{remark} {RESEARCH_NOTE}." if remark else f"{RESEARCH_NOTE}."
+    roi.ROIDescription = description
     roi.ROIGenerationAlgorithm = provenance.algorithm_type
     roi.ROIGenerationDescription = provenance.algorithm
     roi.ROIDerivationAlgorithmIdentificationSequence = [_algorithm(provenance)]

@@ -15,7 +15,14 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import FloatArray, Geometry
 from dicom_node.results.coding import coded_laterality, structure_of
-from dicom_node.results.decoded import DecodedMask, DecodedObject, Reference, references_of, require_attributes
+from dicom_node.results.decoded import (
+    DecodedMask,
+    DecodedObject,
+    Reference,
+    noted_labels,
+    references_of,
+    require_attributes,
+)
 from dicom_node.results.filling import fill_even_odd
 from dicom_node.results.object_file import refusing_damage
 
@@ -45,7 +52,7 @@ def decode_rtstruct(dataset: Dataset, geometry: Geometry) -> DecodedObject:
         raise InputRefused(f"expected an RT Structure Set, got SOP class {dataset.get('SOPClassUID', 'none')}")
     with refusing_damage(_KIND):
         require_attributes(dataset, ("StructureSetROISequence", "ROIContourSequence"))
-        labels_of = _labels_of(_numbers(dataset))
+        labels_of = _labels_of(dataset, _numbers(dataset))
         structures, lateralities = _structures(dataset, labels_of)
         names = {labels_of[int(r.ROINumber)]: str(r.get("ROIName") or "") for r in dataset.StructureSetROISequence}
     return DecodedObject(
@@ -103,8 +110,12 @@ def _referenced_number(item: Dataset) -> int:
     return int(number)
 
 
-def _labels_of(numbers: list[int]) -> dict[int, int]:
-    """The label of each ROI: its number where that can be a label, else its place in the list."""
+def _labels_of(dataset: Dataset, numbers: list[int]) -> dict[int, int]:
+    """The label of each ROI: the one that this node noted, else its number where it can be one, else its place."""
+    texts = {int(roi.ROINumber): str(roi.get("ROIDescription") or "") for roi in dataset.StructureSetROISequence}
+    noted = noted_labels(dataset, texts)
+    if noted:
+        return noted
     if all(0 < number < 65536 for number in numbers):
         return {number: number for number in numbers}
     return {number: place for place, number in enumerate(numbers, start=1)}

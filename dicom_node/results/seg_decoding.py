@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,16 +14,22 @@ from dicom_node.anatomy import Structure
 from dicom_node.errors import InputRefused
 from dicom_node.imaging.geometry import ANGLE_TOLERANCE, SPACING_TOLERANCE_MM, FloatArray, Geometry
 from dicom_node.results.coding import coded_laterality, srgb, structure_of
-from dicom_node.results.decoded import DecodedMask, DecodedObject, Mask, Reference, references_of, require_attributes
-from dicom_node.results.identity import MANUFACTURER
+from dicom_node.results.decoded import (
+    DecodedMask,
+    DecodedObject,
+    Mask,
+    Reference,
+    noted_labels,
+    references_of,
+    require_attributes,
+)
 from dicom_node.results.object_file import refusing_damage
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, MANUFACTURER, SEGMENTATION
 
 _TYPE = "SegmentedPropertyTypeCodeSequence"
 _KIND = "segmentation"
 _SPACING_TOLERANCE = 1e-3
 """How far a pixel spacing may differ, relative to it."""
-_SOURCE_LABEL = "label "
 _NEEDED = (
     "SegmentSequence",
     "SegmentationType",
@@ -88,13 +93,8 @@ def _segments(dataset: Dataset) -> dict[int, Dataset]:
 
 def _labels_of(dataset: Dataset, segments: dict[int, Dataset]) -> dict[int, int]:
     """The label of each segment: the one that this node noted, else the segment's number."""
-    noted = {}
-    for number, item in segments.items():
-        match = re.match(rf"{_SOURCE_LABEL}(\d{{1,5}})\b", str(item.get("SegmentDescription") or ""))
-        if match and dataset.get("Manufacturer") == MANUFACTURER:
-            noted[number] = int(match[1])
-    complete = len(set(noted.values())) == len(segments) and all(0 < label < 65536 for label in noted.values())
-    return noted if complete else {number: number for number in segments}
+    texts = {number: str(item.get("SegmentDescription") or "") for number, item in segments.items()}
+    return noted_labels(dataset, texts) or {number: number for number in segments}
 
 
 def _structure_of(item: Dataset, dataset: Dataset) -> Structure:

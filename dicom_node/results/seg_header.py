@@ -25,8 +25,9 @@ from dicom_node.anatomy import Code
 from dicom_node.imaging.volume import Volume
 from dicom_node.profiles import Profile, SegKind
 from dicom_node.results.coding import type_item
-from dicom_node.results.identity import MANUFACTURER, RESEARCH_NOTE, Provenance, tracking_uid
+from dicom_node.results.identity import RESEARCH_NOTE, Provenance, tracking_uid
 from dicom_node.results.seg_frames import Segment
+from dicom_node.uids import MANUFACTURER
 
 _STAND_IN = "2.25.1"
 _PLACEHOLDERS = (
@@ -83,6 +84,8 @@ def segmentation_header(
     if len(pixels) == 1:  # highdicom says 1 mm there, and readers make the volume's thickness of it
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         measures.SpacingBetweenSlices = _decimals([volume.geometry.slice_thickness])[0]
+    if kind == "LABELMAP":
+        _move_background_last(dataset)
     del dataset.PixelData
     return dataset
 
@@ -121,6 +124,16 @@ def describe(
     description["SegmentedPropertyTypeCodeSequence"].value = [type_item(structure)]
     description.SegmentDescription = f"label {segment.label}{f'. {remark}' if remark else ''}"[:1024]
     return description
+
+
+def _move_background_last(dataset: Dataset) -> None:
+    """Put segment 0 behind the others: items have no order (PS3.3 C.8.20.2), but some viewers count them.
+
+    OHIF up to 3.13.2 gives segment n the colour of item n (cornerstone3D pull request 2882), and 3D Slicer took names
+    that way (Slicer pull request 9163). With the background first each structure had the colour of the one before.
+    """
+    background, *structures = dataset.SegmentSequence
+    dataset.SegmentSequence = [*structures, background]
 
 
 def _slice_headers(volume: Volume) -> list[Dataset]:

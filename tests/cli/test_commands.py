@@ -16,6 +16,7 @@ from dicom_node.settings import load_settings
 from tests.certificates import Authority
 from tests.ledger.test_cases import CASE
 from tests.peers import storescp
+from tests.ports import free_port
 from tests.running_node import write_config
 
 
@@ -259,3 +260,22 @@ def test_echo_asks_over_tls(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert wrong.returncode == 5
     assert "Hostname mismatch" in wrong.stderr or "not valid for 'other.test'" in wrong.stderr
+
+
+def test_the_health_of_a_node_that_does_not_run_ends_with_1(tmp_path: Path) -> None:
+    config = write_config(tmp_path, extra=f'[monitoring]\nbind = "0.0.0.0"\nport = {free_port()}\n')
+    done = run("--config", str(config), "health", cwd=tmp_path)
+    assert (done.returncode, "does not answer: ConnectionRefusedError" in done.stderr) == (1, True)
+
+
+def test_health_without_an_endpoint_names_the_setting(config: Path, tmp_path: Path) -> None:
+    done = run("--config", str(config), "health", cwd=tmp_path)
+    assert (done.returncode, "[monitoring] port is not set" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["serve", "monitor"])
+@pytest.mark.parametrize(("role", "complaint"), [("work", "the roles are listener"), ("archive", "no archive runs")])
+def test_a_role_that_there_is_not_is_refused(command: str, role: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[archive]\nenabled = false\n")
+    done = run(command, "--role", role, cwd=tmp_path)
+    assert (done.returncode, complaint in done.stderr) == (2, True)

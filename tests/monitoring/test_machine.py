@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from dicom_node.errors import UsageError
 from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import open_database
 from dicom_node.monitoring.machine import machine_measurements
 from dicom_node.monitoring.readiness import STALE_SECONDS, Readiness
-from dicom_node.process import sole_owner
+from dicom_node.process import role_owner
 from dicom_node.settings import Settings, parse_settings
 
 
@@ -77,6 +79,40 @@ def test_a_machine_that_only_works_is_not_asked_for_a_listener(tmp_path: Path) -
     readiness = Readiness(settings, lambda: 1000.0)
     assert readiness.readiness().is_good
     assert readiness.health().reasons == ("the worker does not run",)
-    with sole_owner(tmp_path, "worker"):
+    with role_owner(tmp_path, "worker"):
         assert readiness.health().is_good
+    readiness.close()
+
+
+def test_a_machine_that_only_listens_waits_for_no_worker(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = {"home": str(tmp_path), "port": server.getsockname()[1]}
+        settings = parse_settings({"node": node, "monitoring": {"roles": ["listener"]}}, origin="test")
+        open_database(settings.database_url).dispose()
+        readiness = Readiness(settings, lambda: 1000.0)
+        assert readiness.readiness().reasons == ()
+        readiness.close()
+
+
+def test_every_dicom_port_has_to_listen_and_a_closed_plain_one_is_not_missed(tmp_path: Path) -> None:
+    files = {key: str(tmp_path / key) for key in ("certificate", "key", "authorities")}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        tls = {**files, "port": server.getsockname()[1], "plain": False}
+        tables = {"node": {"home": str(tmp_path), "port": 1}, "monitoring": {"roles": ["listener"]}}
+        open_database(parse_settings(tables, origin="test").database_url).dispose()
+        for plain, reasons in ((False, ()), (True, ("nobody listens on DICOM port 1",))):
+            settings = parse_settings({**tables, "tls": {**tls, "plain": plain}}, origin="test")
+            readiness = Readiness(settings, lambda: 1000.0)
+            assert readiness.readiness().reasons == reasons
+            readiness.close()
+
+
+def test_workers_that_share_a_home_are_seen_to_run_beside_each_other(tmp_path: Path) -> None:
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "monitoring": {"roles": ["worker"]}}, origin="test")
+    readiness = Readiness(settings, lambda: 1000.0)
+    with role_owner(tmp_path, "worker", shared=True), role_owner(tmp_path, "worker", shared=True, patience_seconds=0):
+        assert readiness.health().is_good
+        with pytest.raises(UsageError), role_owner(tmp_path, "worker", patience_seconds=0):
+            pass
+    assert readiness.health().reasons == ("the worker does not run",)
     readiness.close()

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ DEADLY = "QUICK_DEADLY_SERIES"
 """UID of a series that kills the process that assembles it."""
 
 
-def _start(role: str, config: Path | None) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], config: Path | None) -> subprocess.Popen[bytes]:
     configured = ["--config", str(config)] if config else []
-    return subprocess.Popen([sys.executable, "-m", MODULE, *configured, role, "--supervised-by", str(os.getpid())])
+    supervised = ["--supervised-by", str(os.getpid())]
+    return subprocess.Popen([sys.executable, "-m", MODULE, *configured, *command, *supervised])
 
 
 def _dying(assemble: Callable[[CaseWork], dict[str, Any]]) -> Callable[[CaseWork], dict[str, Any]]:

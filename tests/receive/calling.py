@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from dicom_node.receive.offered import IMAGE_CLASSES
+from dicom_node.uids import IMAGE_CLASSES
 from tests.peers import Receiver
 
 CT = IMAGE_CLASSES[0]

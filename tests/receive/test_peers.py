@@ -9,9 +9,9 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.errors import SettingsError
-from dicom_node.receive.offered import IMAGE_CLASSES
 from dicom_node.receive.storing import Arrival
 from dicom_node.settings import PeerTable
+from dicom_node.uids import IMAGE_CLASSES
 from tests.peers import Receiver, receiver, run_tool
 from tests.phantoms import PhantomSpec, write
 from tests.receive.calling import CT, associate

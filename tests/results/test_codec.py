@@ -207,8 +207,8 @@ def test_the_highest_label_leaves_room_for_the_outline(tmp_path: Path) -> None:
     write_label_file(case.labels, labels, case.phantom.geometry)
     case.describe({65535 if label == 1 else label: name for label, name in case.phantom.names.items()})
     _, rtstruct = case.encode(external=True).files
-    rois = {int(roi.ROINumber): roi.ROIName for roi in dcmread(rtstruct).StructureSetROISequence}
-    assert (rois[1], rois[65535]) == ("External", case.phantom.names[1])
+    rois = [(roi.ROIDescription.split(".")[0], roi.ROIName) for roi in dcmread(rtstruct).StructureSetROISequence]
+    assert (rois[0], rois[-1]) == (("label 1", "External"), ("label 65535", case.phantom.names[1]))
 
 
 def test_decoding_an_image_is_refused(tmp_path: Path) -> None:

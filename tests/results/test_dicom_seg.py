@@ -74,6 +74,11 @@ def test_segments_are_numbered_from_one_without_gaps() -> None:
     assert "Liver" not in {item.SegmentLabel for item in dataset.SegmentSequence}
 
 
+def test_the_item_of_a_label_maps_segment_stands_where_viewers_that_count_items_look() -> None:
+    numbers = [item.SegmentNumber for item in encoded("axial", profile=Profile(seg="LABELMAP")).SegmentSequence]
+    assert numbers == [*range(1, len(numbers)), 0]
+
+
 def test_frames_without_voxels_are_left_out(axial: Dataset) -> None:
     labels = phantom("axial").labels
     with_voxels = sum(len(np.unique(plane[plane > 0])) for plane in labels)

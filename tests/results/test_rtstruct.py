@@ -12,6 +12,7 @@ from dicom_node.errors import InputRefused
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.profiles import Profile
 from dicom_node.results.contour_items import decimal_text
+from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.object_file import read_object, to_bytes
 from dicom_node.results.rtstruct import encode_rtstruct, roi_names
 from dicom_node.results.rtstruct_decoding import decode_rtstruct
@@ -121,7 +122,7 @@ def test_the_label_fits_sixteen_characters() -> None:
 
 def test_roi_contour_and_observation_belong_together_one_by_one(axial: Dataset) -> None:
     numbers = [roi.ROINumber for roi in axial.StructureSetROISequence]
-    assert numbers == sorted(phantom("axial").names)
+    assert numbers == list(range(1, len(phantom("axial").names) + 1))
     assert [item.ReferencedROINumber for item in axial.ROIContourSequence] == numbers
     assert [item.ReferencedROINumber for item in axial.RTROIObservationsSequence] == numbers
     assert len({item.ObservationNumber for item in axial.RTROIObservationsSequence}) == len(numbers)
@@ -167,8 +168,24 @@ def test_an_empty_structure_is_left_out() -> None:
     labels = labels_of(phantom("axial"))
     emptied = replace(labels, labels=np.where(labels.labels == 3, 0, labels.labels).astype(np.uint8))
     dataset = encode_rtstruct(volume_of(phantom("axial")), emptied, PROVENANCE)
-    assert 3 not in [roi.ROINumber for roi in dataset.StructureSetROISequence]
+    assert phantom("axial").names[3] not in [roi.ROIName for roi in dataset.StructureSetROISequence]
     assert all(len(roi.ContourSequence) > 0 for roi in dataset.ROIContourSequence)
+
+
+def test_rois_are_numbered_as_segments_are_whatever_the_labels() -> None:
+    source = phantom("axial")
+    labels = source.labels.astype(np.uint16)
+    labels[source.labels == 2] = 0
+    labels[source.labels == 1] = 300
+    structures = {300: load_anatomy()["Liver"], **{k: s for k, s in labels_of(source).structures.items() if k > 1}}
+    label_volume = LabelVolume(labels, source.geometry, structures)
+    rtstruct = encode_rtstruct(volume_of(source), label_volume, PROVENANCE)
+    segments = encode_seg(volume_of(source), label_volume, PROVENANCE).SegmentSequence
+    rois = rtstruct.StructureSetROISequence
+    assert [roi.ROINumber for roi in rois] == [item.SegmentNumber for item in segments]
+    assert [roi.ROIDescription.split(". ")[0] for roi in rois] == [item.SegmentDescription for item in segments]
+    decoded = decode_rtstruct(rtstruct, source.geometry)
+    assert np.array_equal(decoded.label_volume.labels, labels)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("tilted", r"tilted by 15\.0 degrees"), ("uneven", "2.00 to 5.00 mm")])

@@ -1,0 +1,104 @@
+"""What the node tells of series to who knows its token, and having their cases run again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dicom_node.ledger.cases import Cases
+from dicom_node.ledger.database import open_database
+from dicom_node.ledger.deliveries import Deliveries, Delivery
+from dicom_node.ledger.intake import Association, Instance, Intake
+from dicom_node.monitoring.series import SeriesDesk
+from dicom_node.settings import parse_settings
+from tests.ledger.test_cases import CASE
+
+TOKEN = "0123456789abcdef"
+SERIES = f"/series/{CASE.series_instance_uid}"
+
+
+class Desk:
+    """A ledger with one case, and the desk that answers for it."""
+
+    def __init__(self, home: Path, monitoring: dict[str, Any]) -> None:
+        self.settings = parse_settings({"node": {"home": str(home)}, "monitoring": monitoring}, origin="test")
+        self.engine: sa.Engine = open_database(self.settings.database_url)
+        self.cases, self.intake = Cases(self.engine), Intake(self.engine)
+        self.cases.open(replace(CASE, destinations=["archive"]))
+
+    def ask(self, path: str, method: str = "GET", token: str = TOKEN) -> tuple[int, dict[str, Any]]:
+        return SeriesDesk(self.settings, lambda: 5000.0).answer(method, path, f"Bearer {token}")
+
+    def receive(self, uid: str) -> None:
+        self.intake.open_association(Association(uid, "listener", "CT", "127.0.0.1", 1.0))
+        study = CASE.study_instance_uid
+        path = f"/{uid}.dcm"
+        series = CASE.series_instance_uid
+        self.intake.record(Instance(uid, "1.2", study, series, "1.2.840.10008.1.2.1", path, "00", 1, 2.0, uid))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, {"token": TOKEN})
+
+
+def test_nobody_is_told_anything_unless_a_token_is_set(tmp_path: Path) -> None:
+    assert Desk(tmp_path, {}).ask("/series")[0] == 403
+
+
+@pytest.mark.parametrize("token", ["", "0123456789abcdee", TOKEN + "0"])
+def test_nobody_is_told_anything_without_the_token(desk: Desk, token: str) -> None:
+    assert desk.ask(SERIES, token=token)[0] == 401
+
+
+def test_how_many_are_unfinished(desk: Desk) -> None:
+    assert desk.ask("/series") == (200, {"unfinished": 1})
+    desk.cases.advance(CASE.case_id, "done", 2000.0)
+    assert desk.ask("/series") == (200, {"unfinished": 0})
+    desk.receive("1.2.3.4")
+    assert desk.ask("/series") == (200, {"unfinished": 1})
+
+
+def test_the_last_case_of_a_series_speaks_for_it(desk: Desk) -> None:
+    desk.cases.advance(CASE.case_id, "held", 2000.0, "a gap")
+    status, told = desk.ask(SERIES)
+    assert (status, told["state"], told["reason"]) == (200, "held", "a gap")
+    assert set(told) == {"images", "case", "state", "reason"}
+
+
+def test_a_series_that_is_not_there_has_no_state(desk: Desk) -> None:
+    assert desk.ask("/series/1.9") == (200, {"images": 0, "case": None, "state": None, "reason": None})
+    assert desk.ask("/series/1.9/rerun", "POST") == (200, {"rerun": False, "reason": "it is not here"})
+
+
+@pytest.mark.parametrize("state", ["held", "discarded", "done"])
+def test_a_case_that_has_ended_runs_again(desk: Desk, state: Any) -> None:
+    desk.cases.advance(CASE.case_id, state, 2000.0)
+    assert desk.ask(SERIES + "/rerun", "POST") == (200, {"rerun": True})
+    again = desk.cases.get(CASE.case_id)
+    assert (again.state, again.attempt) == ("waiting", 2)
+
+
+def test_results_that_arrived_are_delivered_again_where_they_are_missing(desk: Desk) -> None:
+    deliveries = Deliveries(desk.engine)
+    deliveries.plan([Delivery(CASE.case_id, "archive", "1.2.9", "1.2", "/r.dcm", state="confirmed", attempts=1)])
+    desk.cases.advance(CASE.case_id, "done", 2000.0)
+    desk.ask(SERIES + "/rerun", "POST")
+    (delivery,) = deliveries.of_case(CASE.case_id)
+    assert (delivery.state, delivery.attempts) == ("failed", 0)
+
+
+def test_a_case_that_is_running_is_left_alone(desk: Desk) -> None:
+    assert desk.ask(SERIES + "/rerun", "POST") == (200, {"rerun": False, "reason": "its case is waiting"})
+    assert desk.cases.get(CASE.case_id).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", SERIES + "/rerun"), ("POST", SERIES), ("POST", "/series"), ("GET", "/series/../x")]
+)
+def test_other_requests_are_not_answered(desk: Desk, method: str, path: str) -> None:
+    assert desk.ask(path, method)[0] == 404
