@@ -1,4 +1,4 @@
-"""``python -m tests.viewer FOLDER``: the pictures of the README, whole results of the phantoms as OHIF shows them."""
+"""``python -m tests.viewer deploy/pictures``: the pictures of the README, whole results of the phantoms in OHIF."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(output: Path) -> None:
             for kind, study in studies.items():
                 shown = study.instance_number(study.middle)
                 view = ohif.show(study.study_uid, study.series_uid, study.result(kind).series_uid, shown)
-                Image.fromarray(view.picture).quantize(192).save(output / f"{NAMES[kind]}.png", optimize=True)
+                Image.fromarray(view.picture).save(output / f"{NAMES[kind]}.jpg", quality=86, optimize=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from tests.judges import REQUIRED_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DEPLOY = REPOSITORY / "deploy"
-BROWSER = Path("/usr/bin/chromium")
 
 
 def ohif_folder() -> Path:
@@ -21,7 +20,17 @@ def ohif_folder() -> Path:
 
 def browser() -> Path:
     """Debian's Chromium."""
-    return _required(BROWSER, "apt: chromium")
+    return _required(Path("/usr/bin/chromium"), "apt: chromium")
+
+
+def nginx() -> Path:
+    """Debian's nginx."""
+    return _required(Path("/usr/sbin/nginx"), "apt: nginx-light")
+
+
+def dicom_web() -> Path:
+    """Orthanc's plugin for DICOMweb."""
+    return _required(Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"), "apt: orthanc-dicomweb")
 
 
 def _required(path: Path, source: str) -> Path:

@@ -23,8 +23,9 @@ WITHOUT_A_SCREEN = (
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
+    "--disable-gpu-rasterization",
 )
-"""WebGL without a graphics card; a browser that root starts has no sandbox."""
+"""WebGL without a graphics card, and for nothing but the images; a browser that root starts has no sandbox."""
 _SLICE = re.compile(r"I:\s*(\d+)\s*\((\d+)/(\d+)\)")
 _SECONDS = 60.0
 

@@ -7,13 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.peers import orthanc, running, tool
+from tests.peers import orthanc, running
 from tests.ports import free_port
-from tests.viewer.installed import DEPLOY, ohif_folder
-
-_DICOM_WEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+from tests.viewer.installed import DEPLOY, dicom_web, nginx, ohif_folder
 
 
 @contextmanager
@@ -24,16 +20,14 @@ def archive_with_viewer(folder: Path, *contents: Path) -> Iterator[str]:
         folder: Where the servers keep their files.
         contents: Folders of DICOM files.
     """
-    if not _DICOM_WEB.exists():
-        pytest.skip(f"{_DICOM_WEB} is not installed (apt: orthanc-dicomweb)")
-    web = {"DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False}}
-    with orthanc(folder / "orthanc", further={"Plugins": [str(_DICOM_WEB)], **web}) as peer:
+    web = {"Enable": True, "Root": "/dicom-web/", "EnableWado": False}
+    with orthanc(folder / "orthanc", further={"Plugins": [str(dicom_web())], "DicomWeb": web}) as peer:
         for path in (path for content in contents for path in sorted(content.rglob("*.dcm"))):
             peer.upload(path)
         port, settings = free_port(), folder / "nginx.conf"
         settings.write_text(_nginx_settings(folder / "nginx", port, peer.http_port))
         (folder / "nginx").mkdir()
-        with running([tool("nginx"), "-c", str(settings), "-g", "daemon off;"], port, folder=folder):
+        with running([str(nginx()), "-c", str(settings), "-g", "daemon off;"], port, folder=folder):
             yield f"http://127.0.0.1:{port}"
 
 

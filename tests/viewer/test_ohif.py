@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,17 @@ def test_results_a_few_millimetres_off_are_refused(
         print(kind, modality, item.structure, item.offset)
         assert item.distance > TOLERANCE_PIXELS, item
         assert np.allclose(item.offset, (SHIFT_PIXELS * width, 0), atol=TOLERANCE_PIXELS)
+
+
+def test_the_viewer_reads_the_archive_and_never_writes(ohif: Viewer) -> None:
+    studies = f"{ohif.address}/dicom-web/studies"
+    with urllib.request.urlopen(studies, timeout=30) as answer:
+        assert len(json.load(answer)) == 2
+    for method in ("POST", "PUT", "DELETE"):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(urllib.request.Request(studies, b"", method=method), timeout=30)
+        refusal.value.close()
+        assert refusal.value.code == 403
 
 
 def test_the_default_profile_makes_what_this_viewer_shows() -> None:
