@@ -30,6 +30,7 @@ from dicom_node.settings import DestinationTable, Settings
 from tests.ports import free_port
 
 ORTHANC = "/usr/sbin/Orthanc"
+ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CALLING_AE = "DICOM_NODE"
 QUICK = {**os.environ, "TCP_NODELAY": "1"}
 NOBODY_LISTENS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -122,6 +123,12 @@ class Peer:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def post_file(self, path: Path) -> None:
+        """Have Orthanc store a file by its REST API."""
+        url = f"http://127.0.0.1:{self.http_port}/instances"
+        with urllib.request.urlopen(urllib.request.Request(url, path.read_bytes(), method="POST"), timeout=30):
+            pass
+
 
 def destination(name: str, ae_title: str, port: int, **changes: object) -> DestinationTable:
     """A destination on this machine with short timeouts."""
@@ -156,12 +163,15 @@ def dcmqrscp(folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
-def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[Peer]:
+def orthanc(
+    folder: Path, modalities: dict[str, int] | None = None, further: dict[str, object] | None = None
+) -> Iterator[Peer]:
     """Orthanc: lets in the AE titles it knows from this machine; its REST API answers this machine alone.
 
     Args:
         folder: Storage and configuration.
         modalities: Ports of further AE titles on this machine, beside ``DICOM_NODE``.
+        further: Entries of its configuration file that replace or extend those of the tests.
     """
     tool("Orthanc")
     port, http_port = free_port(), free_port()
@@ -190,6 +200,7 @@ def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[
                     title: {"AET": title, "Host": "127.0.0.1", "Port": peer_port, "Manufacturer": "Generic"}
                     for title, peer_port in known.items()
                 },
+                **(further or {}),
             }
         )
     )
