@@ -29,12 +29,15 @@ class FileMeta:
 class ArrivingFile:
     """Takes the pieces of one file; the data set is held once.
 
-    ``meta`` is None until the file meta is there.
+    ``meta`` is None until the file meta is there. The group length is not relied upon: some writers leave it out or
+    state it wrong.
     """
 
     def __init__(self) -> None:
         self.meta: FileMeta | None = None
         self._head = bytearray()
+        self._position = 0  # how far the head was read: a sender of single bytes shall not have it read anew for each
+        self._uids: dict[int, str] = {}
         self._encoded = BytesIO()
 
     def take(self, piece: bytes) -> None:
@@ -47,42 +50,37 @@ class ArrivingFile:
             self._encoded.write(piece)
             return
         self._head += piece
-        found = _read_meta(bytes(self._head[: MOST_META_BYTES + 16]))
-        if found is None:
-            if len(self._head) > MOST_META_BYTES:
-                raise InputRefused(f"the file meta is not over after {MOST_META_BYTES} bytes")
-            return
-        self.meta, end = found
-        self._encoded.write(memoryview(self._head)[end:])
-        self._head = bytearray()
+        if self._is_past_meta():
+            uids = (self._uids.get(number, "") for number in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX))
+            self.meta = FileMeta(*uids)
+            self._encoded.write(memoryview(self._head)[self._position :])
+            self._head = bytearray()
+        elif len(self._head) > MOST_META_BYTES:
+            raise InputRefused(f"the file meta is not over after {MOST_META_BYTES} bytes")
 
     @property
     def encoded(self) -> bytes:
         """The data set as it came, without a copy."""
         return self._encoded.getvalue()
 
-
-def _read_meta(head: bytes) -> tuple[FileMeta, int] | None:
-    """File meta and where the data set begins; None while more bytes are needed.
-
-    The group length is not relied upon: some writers leave it out or state it wrong.
-    """
-    if len(head) < _PREFIX_END:
-        return None
-    if head[128:_PREFIX_END] != b"DICM":
-        raise InputRefused("not a DICOM file: the prefix DICM is missing (PS3.10 7.1)")
-    values: dict[int, str] = {}
-    position = _PREFIX_END
-    while position + 12 <= len(head):
-        group, element, vr, length = struct.unpack_from("<HH2sH", head, position)
-        if group != _META_GROUP:
-            uids = (values.get(number, "") for number in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX))
-            return FileMeta(*uids), position
-        start = position + 8
-        if vr in _LONG_VRS:
-            (length,) = struct.unpack_from("<I", head, start)
-            start += 4
-        if vr == b"UI":
-            values[element] = head[start : start + length].decode("ascii", "replace").rstrip("\0 ")
-        position = start + length
-    return None
+    def _is_past_meta(self) -> bool:
+        """Read on; whether an element beyond the file meta has begun, which is then at the position."""
+        head = self._head
+        if not self._position and len(head) >= _PREFIX_END:
+            if head[128:_PREFIX_END] != b"DICM":
+                raise InputRefused("not a DICOM file: the prefix DICM is missing (PS3.10 7.1)")
+            self._position = _PREFIX_END
+        while self._position and self._position + 12 <= len(head):
+            group, element, vr, length = struct.unpack_from("<HH2sH", head, self._position)
+            if group != _META_GROUP:
+                return True
+            start = self._position + 8
+            if vr in _LONG_VRS:
+                (length,) = struct.unpack_from("<I", head, start)
+                start += 4
+            if start + length > len(head):
+                return False
+            if vr == b"UI":
+                self._uids[element] = head[start : start + length].decode("ascii", "replace").rstrip("\0 ")
+            self._position = start + length
+        return False
