@@ -204,7 +204,8 @@ def orthanc(
             }
         )
     )
-    with running([ORTHANC, str(configuration)], port, folder=folder):
+    with running([ORTHANC, str(configuration)], port, folder=folder) as process:
+        await_port(http_port, process)  # opened after that of DICOM, a plugin later still
         yield Peer(destination("orthanc", "ORTHANC", port, timeout_seconds=30.0), storage, http_port)
 
 

@@ -22,6 +22,7 @@ def recorded(home: Path) -> list[Path]:
         return [Path(row[0]) for row in connection.execute("SELECT path FROM instances")]
 
 
+@pytest.mark.peer
 @pytest.mark.slow
 def test_nothing_that_was_answered_is_lost(tmp_path: Path, ct_files: list[Path]) -> None:
     home, port, web_port = tmp_path / "home", free_port(), free_port()

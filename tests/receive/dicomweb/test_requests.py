@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from dicom_node.settings import parse_settings
 from tests.certificates import Authority
 from tests.peers import Receiver, receiver
 from tests.receive.dicomweb.calling import PATH, body_of, request, send_raw, web_peer, web_receiver
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """One listener for all: what is refused leaves nothing behind."""
+    with web_receiver(tmp_path_factory.mktemp("web")) as node:
+        yield node
 
 
 @pytest.mark.parametrize(
