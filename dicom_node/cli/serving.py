@@ -19,14 +19,16 @@ def run_serve(settings: Settings, config: Path | None) -> None:
     """Run listener, worker and archive until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: A destination's profile, or a file for TLS, cannot be used; nothing was started.
+        SettingsError: A destination's profile, a file for TLS or a token cannot be used; nothing was started.
     """
     from dicom_node.profiles import require_profiles  # noqa: PLC0415 - only this command needs it
+    from dicom_node.receive.dicomweb.callers import require_tokens  # noqa: PLC0415
     from dicom_node.serve import supervise  # noqa: PLC0415
     from dicom_node.tls import require_tls  # noqa: PLC0415
 
     require_profiles(settings)
     require_tls(settings)
+    require_tokens(settings)
     with _process(settings, "node", supervisor=None) as stop:
         supervise(settings, config, stop)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from dicom_node.errors import SettingsError
 from dicom_node.receive.admission import Caller, contains, lack_of_security
-from dicom_node.settings import PeerTable
+from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import PeerCertificate
 
 _FOREIGN: Final = 0o077
@@ -74,6 +74,16 @@ class Doorkeeper:
                 return peer
             lacks.append(f'"{peer.ae_title}" {lack}')
         return Denial(401, "; ".join(lacks))
+
+
+def require_tokens(settings: Settings) -> None:
+    """Check every token's file, so that a node does not start with one that cannot work.
+
+    Raises:
+        SettingsError: As for :class:`Doorkeeper`.
+    """
+    if settings.dicomweb.port is not None:
+        Doorkeeper(settings.peers)
 
 
 def _as_dicom_caller(peer: PeerTable, caller: WebCaller) -> Caller:

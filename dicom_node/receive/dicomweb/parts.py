@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -34,7 +35,7 @@ class Parts:
         boundary: What separates them.
         store: Takes each whole part.
         most: How many parts a request may have.
-        limits: ``instance_bytes``.
+        limits: ``instance_bytes`` and ``instance_seconds``, of one part.
         memory: What all that arrive together may take; given back as each part is stored.
     """
 
@@ -49,6 +50,7 @@ class Parts:
         self._file = ArrivingFile()
         self._fault: InputRefused | None = None
         self._part_bytes = 0
+        self._part_begun_at = time.monotonic()
         self._name = b""
         self._value = b""
         self._parser = MultipartParser(
@@ -102,6 +104,7 @@ class Parts:
         if self._begun > self._most:
             raise RequestRefused(413, f"more than {self._most} parts: [dicomweb] parts; send the rest anew")
         self._file, self._fault, self._part_bytes = ArrivingFile(), None, 0
+        self._part_begun_at = time.monotonic()
 
     def _on_header_name(self, content: bytes, start: int, end: int) -> None:
         self._name += content[start:end]
@@ -119,6 +122,10 @@ class Parts:
         self._part_bytes += end - start
         if self._part_bytes > self._limits.instance_bytes:
             raise RequestRefused(413, f"a part exceeds {self._limits.instance_bytes} bytes: [limits] instance_bytes")
+        if time.monotonic() - self._part_begun_at > self._limits.instance_seconds:
+            raise RequestRefused(
+                408, f"a part is not whole after {self._limits.instance_seconds:g} s: [limits] instance_seconds"
+            )
         if self._fault is not None:
             return
         if not self._memory.claim(self, end - start, lambda: True):

@@ -121,6 +121,23 @@ def test_bytes_that_trickle_are_cut(tmp_path: Path) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_part_that_takes_too_long_is_cut_however_fast_its_bytes_come(tmp_path: Path) -> None:
+    with (
+        web_receiver(tmp_path / "quick", limits={"instance_seconds": 0.3}) as node,
+        socket.create_connection(("127.0.0.1", node.listener.dicomweb_port), timeout=20) as connection,
+    ):
+        connection.sendall(head(10**9) + body_of([bytes(128) + b"DICM"], is_closed=False)[:-2])
+        connection.settimeout(0.05)
+        began, answer = time.monotonic(), b""
+        while not answer and time.monotonic() - began < 10:
+            connection.sendall(bytes(1000))
+            try:
+                answer = connection.recv(100)
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_caller_that_leaves_is_counted_out(web: Receiver) -> None:
     for _ in range(70):  # more than one address may have open
         with socket.create_connection(("127.0.0.1", web.listener.dicomweb_port), timeout=20) as connection:
