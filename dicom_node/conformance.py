@@ -11,7 +11,7 @@ from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.echo import RESULT_CLASSES
 from dicom_node.receive.connection import MAXIMUM_PDU
 from dicom_node.receive.offered import TRANSFER_SYNTAXES
-from dicom_node.settings import Settings
+from dicom_node.settings import PeerTable, Settings
 from dicom_node.uids import (
     IMAGE_CLASSES,
     IMPLEMENTATION_CLASS_UID,
@@ -40,6 +40,7 @@ def conformance_statement(settings: Settings) -> str:
         _identity(settings),
         _storage_scp(settings),
         _storage_scu(settings),
+        *_store_service(settings),
         _security(settings),
     ]
     return "\n\n".join(parts) + "\n"
@@ -122,6 +123,30 @@ def _storage_scu(settings: Settings) -> str:
         "a long contour exceeds the 64 kB of an explicit DS value. The other of the two is proposed beside it.\n\n"
         + _table(("destination", "address", "profile", "arrival is proved by"), destinations)
     )
+
+
+def _store_service(settings: Settings) -> list[str]:
+    web = settings.dicomweb
+    if web.port is None:
+        return []
+    callers = [
+        (peer.ae_title, peer.address, " and ".join(_shown_by(peer))) for peer in settings.peers if peer.may_use_dicomweb
+    ]
+    scheme = "https" if web.tls else "http"
+    return [
+        "## DICOMweb: Store transaction, as origin server\n\n"
+        f"POST {scheme}://{web.bind}:{web.port}{web.prefix}/studies and /studies/STUDY (PS3.18 10.5) takes "
+        'multipart/related; type="application/dicom": PS3.10 files of the storage classes and transfer syntaxes above, '
+        f"{web.parts} in a request at most. Metadata with bulk data apart, and a Content-Encoding, are answered 415. "
+        "The answer is application/dicom+json: 200 all stored, 202 some, 409 none, with the Failure Reasons of the "
+        "table above and C122 for a transfer syntax that is not taken; 503 with Retry-After where there is no room. "
+        "Query and retrieve are not offered.\n\n" + _table(("peer", "address", "has to show"), callers)
+    ]
+
+
+def _shown_by(peer: PeerTable) -> list[str]:
+    shown = ["bearer token"] if peer.token_file is not None else []
+    return [*shown, "client certificate"] if peer.has_certificate else shown
 
 
 def _security(settings: Settings) -> str:

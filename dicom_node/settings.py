@@ -46,6 +46,13 @@ def _network(value: str) -> str:
     return value
 
 
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
 def _fingerprint(value: str) -> str:
     plain = value.lower().removeprefix("sha256:").replace(":", "").replace(" ", "")
     if len(plain) != 64 or not all(digit in "0123456789abcdef" for digit in plain):
@@ -231,6 +238,23 @@ class AuditTable(_Table):
         return parts if parts.port else urlsplit(f"{parts.scheme}://{parts.netloc}:{SYSLOG_PORTS[parts.scheme]}")
 
 
+class DicomwebTable(_Table):
+    """``[dicomweb]``: reception by STOW-RS (PS3.18 10.5) beside C-STORE; off until a port is set.
+
+    Only a ``[[peer]]`` with a token or a certificate of its own may store over it.
+    """
+
+    bind: str = "127.0.0.1"
+    port: Port | None = None
+    prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = "/dicom-web"
+    """Path of the service: instances are stored by POST to ``{prefix}/studies``."""
+    tls: bool = False
+    """Whether it speaks TLS, as ``[tls]`` says; a port that others can reach has to. A client certificate is asked
+    for, and needed only by peers that are known by it."""
+    parts: int = Field(default=5000, ge=1)
+    """Instances in one request at most."""
+
+
 class ArchiveTable(_Table):
     """``[archive]``: the embedded archive, a destination of its own for installations without a PACS at hand."""
 
@@ -262,11 +286,23 @@ class PeerTable(_Table):
     alternative names. Implies ``tls``."""
     certificate_sha256: Annotated[str, AfterValidator(_fingerprint)] | None = None
     """The SHA-256 fingerprint that the certificate it shows has to have. Implies ``tls``."""
+    token_file: Path | None = Field(default=None, strict=False)
+    """File, readable by its owner alone, with the bearer token that it has to show to store over DICOMweb."""
 
     @property
     def over_tls(self) -> bool:
         """Whether this peer is let in over TLS alone."""
-        return self.tls or self.certificate_name is not None or self.certificate_sha256 is not None
+        return self.tls or self.has_certificate
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether it is known by its certificate."""
+        return self.certificate_name is not None or self.certificate_sha256 is not None
+
+    @property
+    def may_use_dicomweb(self) -> bool:
+        """Whether it may store over DICOMweb: a token or a certificate tells that it is this peer, of one AE title."""
+        return self.ae_title != "*" and (self.token_file is not None or self.has_certificate)
 
 
 class _AnyDestination(_Table):
@@ -306,7 +342,7 @@ class DestinationTable(_AnyDestination):
         return f"{self.ae_title} at {self.host}:{self.port}"
 
 
-class DicomwebTable(_AnyDestination):
+class DicomwebDestinationTable(_AnyDestination):
     """``[[destination]]`` with a ``url``: results go there by STOW-RS (PS3.18 10.5)."""
 
     url: Annotated[str, AfterValidator(_service_url)]
@@ -330,7 +366,7 @@ class DicomwebTable(_AnyDestination):
         return self.url
 
     @model_validator(mode="after")
-    def _secrets_are_whole_and_kept(self) -> DicomwebTable:
+    def _secrets_are_whole_and_kept(self) -> DicomwebDestinationTable:
         if (self.user is None) != (self.password_file is None):
             raise ValueError("user and password_file belong together")
         if self.token_file is not None and self.user is not None:
@@ -346,13 +382,13 @@ class DicomwebTable(_AnyDestination):
 def _kind_of_destination(table: Any) -> str:
     if isinstance(table, dict):
         return "dicomweb" if "url" in table else "dimse"
-    return "dicomweb" if isinstance(table, DicomwebTable) else "dimse"
+    return "dicomweb" if isinstance(table, DicomwebDestinationTable) else "dimse"
 
 
-Destination = DestinationTable | DicomwebTable
+Destination = DestinationTable | DicomwebDestinationTable
 """Where results may go: over the DICOM upper layer, or to a DICOMweb service where a ``url`` is set."""
 _DESTINATION = Annotated[
-    Annotated[DestinationTable, Tag("dimse")] | Annotated[DicomwebTable, Tag("dicomweb")],
+    Annotated[DestinationTable, Tag("dimse")] | Annotated[DicomwebDestinationTable, Tag("dicomweb")],
     Discriminator(_kind_of_destination),
 ]
 
@@ -379,6 +415,7 @@ class Settings(_Table):
     tls: TlsTable | None = None
     audit: AuditTable | None = None
     monitoring: MonitoringTable = MonitoringTable()
+    dicomweb: DicomwebTable = DicomwebTable()
     peer: tuple[PeerTable, ...] = Field(default=(), strict=False)
     destination: tuple[_DESTINATION, ...] = Field(default=(), strict=False)
     rule: tuple[RuleTable, ...] = Field(default=(), strict=False)
@@ -423,6 +460,31 @@ class Settings(_Table):
             others += [(self.archive.bind, self.archive.port)] if self.archive.enabled else []
             if (self.node.bind, self.tls.port) in others:
                 raise ValueError(f"[tls] port {self.tls.port} is taken by the plain port or by the archive")
+        return self
+
+    @model_validator(mode="after")
+    def _dicomweb_is_closed_to_strangers(self) -> Settings:
+        for peer in self.peer:
+            if peer.token_file is not None and peer.ae_title == "*":
+                raise ValueError('a peer with a token_file needs an AE title of its own, not "*"')
+        web = self.dicomweb
+        if web.port is None:
+            return self
+        taken = {self.node.port, *([self.tls.port] if self.tls else [])} if web.bind == self.node.bind else set()
+        taken |= {table.port for table in (self.archive, self.monitoring) if table.bind == web.bind and table.port}
+        if web.port in taken:
+            raise ValueError(f"[dicomweb] port {web.port} is taken by another service of this node")
+        if web.tls and self.tls is None:
+            raise ValueError("[dicomweb] speaks TLS, but there is no table [tls]")
+        if not web.tls and not _is_loopback(web.bind):
+            raise ValueError(
+                f"[dicomweb] bind {web.bind} can be reached by others, who would see tokens and images: set tls = true"
+            )
+        if not any(peer.may_use_dicomweb for peer in self.peer):
+            raise ValueError(
+                "[dicomweb] nobody may store over it: give a [[peer]] a token_file, certificate_name or "
+                "certificate_sha256"
+            )
         return self
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from cryptography import x509
 
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
-from dicom_node.settings import CredentialsTable, DestinationTable, DicomwebTable, Settings, TlsTable
+from dicom_node.settings import CredentialsTable, DestinationTable, DicomwebDestinationTable, Settings, TlsTable
 
 _SUITES: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
@@ -121,7 +121,7 @@ def require_tls(settings: Settings) -> None:
         if credentials is not None:
             client_context(credentials)
     for service in settings.destination:
-        if isinstance(service, DicomwebTable):
+        if isinstance(service, DicomwebDestinationTable):
             service_context(service.authorities, service.credentials)
     if settings.audit is not None and (settings.audit.syslog or "").startswith("tls:"):
         assert settings.audit.credentials is not None  # the settings see to it

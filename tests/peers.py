@@ -30,6 +30,7 @@ from dicom_node.settings import DestinationTable, Settings
 from tests.ports import free_port
 
 ORTHANC = "/usr/sbin/Orthanc"
+ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CALLING_AE = "DICOM_NODE"
 QUICK = {**os.environ, "TCP_NODELAY": "1"}
 NOBODY_LISTENS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -163,10 +164,8 @@ def dcmqrscp(folder: Path) -> Iterator[Peer]:
 
 def orthanc_with_dicomweb(folder: Path, **options: object) -> AbstractContextManager[Peer]:
     """Orthanc that speaks DICOMweb too, under ``/dicom-web`` of its REST API."""
-    plugin = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
-    return orthanc(
-        folder, further={"Plugins": [plugin], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}, **options}
-    )
+    service = {"Enable": True, "Root": "/dicom-web/"}
+    return orthanc(folder, further={"Plugins": [str(ORTHANC_DICOMWEB)], "DicomWeb": service, **options})
 
 
 @contextmanager
@@ -211,7 +210,8 @@ def orthanc(
             }
         )
     )
-    with running([ORTHANC, str(configuration)], port, folder=folder):
+    with running([ORTHANC, str(configuration)], port, folder=folder) as process:
+        await_port(http_port, process)  # opened after that of DICOM, a plugin later still
         yield Peer(destination("orthanc", "ORTHANC", port, timeout_seconds=30.0), storage, http_port)
 
 

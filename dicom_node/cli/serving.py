@@ -24,15 +24,17 @@ def run_serve(settings: Settings, config: Path | None, roles: Sequence[str]) -> 
         roles: Which to run; all where empty. The endpoint of ``[monitoring]`` runs beside them and watches these.
 
     Raises:
-        SettingsError: A destination's profile, or a file for TLS, cannot be used; nothing was started.
+        SettingsError: A destination's profile, a file for TLS or a token cannot be used; nothing was started.
         UsageError: There is no such role.
     """
     from dicom_node.profiles import require_profiles  # noqa: PLC0415 - only this command needs it
+    from dicom_node.receive.dicomweb.callers import require_tokens  # noqa: PLC0415
     from dicom_node.serve import supervise  # noqa: PLC0415
     from dicom_node.tls import require_tls  # noqa: PLC0415
 
     require_profiles(settings)
     require_tls(settings)
+    require_tokens(settings)
     watched = _watching(settings, roles)
     with _process(settings, None if roles else "node", supervisor=None) as stop:  # the others may run elsewhere
         supervise(watched, config, stop, roles=roles)

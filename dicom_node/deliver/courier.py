@@ -11,7 +11,7 @@ from dicom_node.deliver import dicomweb
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.echo import EchoReport, echo
 from dicom_node.deliver.sender import SendOutcome, send
-from dicom_node.settings import Destination, DestinationTable, DicomwebTable
+from dicom_node.settings import Destination, DestinationTable, DicomwebDestinationTable
 
 
 class Courier(Protocol):
@@ -63,7 +63,7 @@ class DimseCourier:
 class DicomwebCourier:
     """STOW-RS and QIDO-RS."""
 
-    destination: DicomwebTable
+    destination: DicomwebDestinationTable
 
     def send(self, files: Sequence[Path], *, before_each: Callable[[], None]) -> tuple[SendOutcome, ...]:
         """See :class:`Courier`."""
@@ -85,6 +85,6 @@ def courier_to(destination: Destination, calling_ae: str) -> Courier:
         destination: Where to.
         calling_ae: Our AE title, where it is spoken to by DIMSE.
     """
-    if isinstance(destination, DicomwebTable):
+    if isinstance(destination, DicomwebDestinationTable):
         return DicomwebCourier(destination)
     return DimseCourier(destination, calling_ae)

@@ -21,7 +21,7 @@ from dicom_node.deliver.echo import RESULT_CLASSES, EchoReport
 from dicom_node.deliver.sender import ResultFile, SendOutcome, read_result, unanswered
 from dicom_node.deliver.stow_messages import Envelope, envelope, is_worth_another_try, outcome_of_response
 from dicom_node.errors import DeliveryFailed, DeliveryRefused, SettingsError
-from dicom_node.settings import DicomwebTable
+from dicom_node.settings import DicomwebDestinationTable
 from dicom_node.tls import service_context
 
 _JSON: Final = "application/dicom+json"
@@ -35,7 +35,7 @@ _FOREIGN: Final = 0o077
 
 
 def send(
-    destination: DicomwebTable, files: Sequence[Path], *, before_each: Callable[[], None] | None = None
+    destination: DicomwebDestinationTable, files: Sequence[Path], *, before_each: Callable[[], None] | None = None
 ) -> tuple[SendOutcome, ...]:
     """Store files, one request each.
 
@@ -72,7 +72,7 @@ def send(
     return tuple(outcomes)
 
 
-def confirm(destination: DicomwebTable, references: Sequence[Reference]) -> dict[str, bool] | None:
+def confirm(destination: DicomwebDestinationTable, references: Sequence[Reference]) -> dict[str, bool] | None:
     """Ask which instances the service holds (QIDO-RS, PS3.18 10.6).
 
     Returns:
@@ -92,7 +92,7 @@ def confirm(destination: DicomwebTable, references: Sequence[Reference]) -> dict
     return there
 
 
-def echo(destination: DicomwebTable) -> EchoReport:
+def echo(destination: DicomwebDestinationTable) -> EchoReport:
     """Ask the service for a study that nobody has; nothing is stored. What it takes it says only when it is sent it."""
     takes = dict.fromkeys(RESULT_CLASSES, True)
     try:
@@ -104,7 +104,7 @@ def echo(destination: DicomwebTable) -> EchoReport:
 
 
 @contextmanager
-def _client(destination: DicomwebTable) -> Iterator[httpx.Client]:
+def _client(destination: DicomwebDestinationTable) -> Iterator[httpx.Client]:
     seconds = destination.timeout_seconds
     try:
         verify = service_context(destination.authorities, destination.credentials)
@@ -123,7 +123,7 @@ def _client(destination: DicomwebTable) -> Iterator[httpx.Client]:
         yield client
 
 
-def _secrets(destination: DicomwebTable) -> tuple[dict[str, str], str]:
+def _secrets(destination: DicomwebDestinationTable) -> tuple[dict[str, str], str]:
     headers = {}
     if destination.token_file is not None:
         headers["Authorization"] = f"Bearer {_secret('token_file', destination.token_file)}"
@@ -141,7 +141,7 @@ def _secret(key: str, path: Path) -> str:
         raise SettingsError(f"{key} {path} cannot be read: {error}") from error
 
 
-def _store(client: httpx.Client, destination: DicomwebTable, result: ResultFile) -> SendOutcome:
+def _store(client: httpx.Client, destination: DicomwebDestinationTable, result: ResultFile) -> SendOutcome:
     around = envelope(secrets.token_hex(24))
     length = len(around.head) + result.path.stat().st_size + len(around.tail)
     headers = {"Content-Type": around.content_type, "Content-Length": str(length)}
@@ -174,7 +174,9 @@ def _bounded(response: httpx.Response) -> bytes:
     return bytes(content[:_ANSWER_BYTES])
 
 
-def _query(client: httpx.Client, destination: DicomwebTable, path: str, keys: dict[str, str]) -> set[str] | None:
+def _query(
+    client: httpx.Client, destination: DicomwebDestinationTable, path: str, keys: dict[str, str]
+) -> set[str] | None:
     """SOP Instance UIDs (or nothing but the fact of an answer) that a query lists; None where it is not offered."""
     try:
         with client.stream("GET", f"{destination.url}{path}", params=keys) as response:
@@ -196,7 +198,7 @@ def _query(client: httpx.Client, destination: DicomwebTable, path: str, keys: di
     return {str(uid) for item in items if isinstance(item, dict) for uid in item.get("00080018", {}).get("Value", [])}
 
 
-def _unreachable(destination: DicomwebTable, error: httpx.TransportError) -> str:
+def _unreachable(destination: DicomwebDestinationTable, error: httpx.TransportError) -> str:
     return f'destination "{destination.name}" cannot be reached at {destination.url}: {_in_words(error)}'
 
 

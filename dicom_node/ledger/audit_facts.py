@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import database as db
 from dicom_node.ledger.audit_events import AuditEvent
-from dicom_node.settings import Destination, DicomwebTable
+from dicom_node.settings import Destination, DicomwebDestinationTable
 
 
 def application(role: str, *, started: bool) -> AuditEvent:
@@ -151,6 +151,6 @@ def _transfer(
 
 
 def _node(destination: Destination) -> dict[str, str]:
-    if isinstance(destination, DicomwebTable):
+    if isinstance(destination, DicomwebDestinationTable):
         return {"ae_title": "", "address": urlsplit(destination.url).hostname or ""}
     return {"ae_title": destination.ae_title, "address": destination.host}

@@ -83,7 +83,7 @@ def admit(caller: Caller, *, own_ae: str, peers: Sequence[PeerTable]) -> PeerTab
         return _unknown(
             f'"{calling}" calls from {caller.address}, which no [[peer]] of that title allows; correct its address'
         )
-    lacks = [_lack_of_security(peer, caller) for peer in near]
+    lacks = [lack_of_security(peer, caller) for peer in near]
     if all(lacks):
         return _unknown(f'"{calling}" {lacks[0]}')
     return near[lacks.index("")]
@@ -99,12 +99,8 @@ def may_call(address: str, peers: Sequence[PeerTable]) -> bool:
     return any(contains(peer.address, address) for peer in peers)
 
 
-def _unknown(message: str) -> Rejection:
-    return Rejection(CALLING_AE_TITLE_NOT_RECOGNISED, message)
-
-
-def _lack_of_security(peer: PeerTable, caller: Caller) -> str:
-    """What the connection lacks to be this peer's; empty when nothing."""
+def lack_of_security(peer: PeerTable, caller: Caller) -> str:
+    """What a connection lacks in TLS and certificate to be this peer's, in words; empty when nothing."""
     if not peer.over_tls:
         return ""
     if not caller.over_tls:
@@ -112,6 +108,10 @@ def _lack_of_security(peer: PeerTable, caller: Caller) -> str:
     if peer.certificate_name is None and peer.certificate_sha256 is None:
         return ""
     return _lack_of_identity(peer, caller.certificate)
+
+
+def _unknown(message: str) -> Rejection:
+    return Rejection(CALLING_AE_TITLE_NOT_RECOGNISED, message)
 
 
 def _lack_of_identity(peer: PeerTable, shown: PeerCertificate | None) -> str:

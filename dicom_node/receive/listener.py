@@ -35,6 +35,9 @@ from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.commitment import CommitmentDesk
 from dicom_node.receive.connection import end_associations, guard_connection, guarded
 from dicom_node.receive.counting import ReceptionCounts
+from dicom_node.receive.desk import StoreDesk
+from dicom_node.receive.dicomweb.server import StoreServer
+from dicom_node.receive.dicomweb.service import Reach, StoreService
 from dicom_node.receive.indigestion import survive_pdus
 from dicom_node.receive.messages import receiving_memory
 from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, proposed_classes
@@ -44,7 +47,7 @@ from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_messages import exchange_directly
-from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
+from dicom_node.receive.storing import Answer, Arrival, Reception
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
 from dicom_node.uids import (
@@ -88,12 +91,12 @@ class Listener:
         self._lock_descriptor: int | None = None
         self._umask: int | None = None
         self._stopping = threading.Event()
-        self._stored = threading.Condition()
-        self._storing = 0
         self._counts = ReceptionCounts(settings)
         self._alerts = Alerts()
         self._associations: OpenAssociations
         self._reception: Reception
+        self._desk: StoreDesk
+        self._store_server: StoreServer | None = None
 
     @property
     def port(self) -> int:
@@ -108,6 +111,13 @@ class Listener:
         if not self._servers or self._servers[-1].ssl_context is None:
             raise UsageError("the listener speaks no TLS; set the table [tls] and call start() first")
         return int(self._servers[-1].server_address[1])
+
+    @property
+    def dicomweb_port(self) -> int:
+        """The bound port that takes instances by STOW-RS."""
+        if self._store_server is None:
+            raise UsageError("the listener speaks no DICOMweb; set [dicomweb] port and call start() first")
+        return self._store_server.port
 
     def start(self) -> None:
         """Take the home, tidy up what a killed listener left, and listen; returns once the port is bound.
@@ -125,6 +135,7 @@ class Listener:
             closed = self._intake.close_associations_of(identity, self._now())
             self._associations = OpenAssociations(self._intake, identity, self._now)
             self._reception = Reception(spool, self._intake, self._settings.limits, self._now)
+            self._desk = StoreDesk(self._reception, self._counts)
             self._bind()
         except BaseException:
             self._leave_home()
@@ -137,6 +148,7 @@ class Listener:
             ae_title=self._settings.node.ae_title,
             address=self._settings.node.bind,
             ports=[server.server_address[1] for server in self._servers],
+            dicomweb_port=self._store_server.port if self._store_server else None,
             swept_files=swept,
             closed_associations=closed,
         )
@@ -152,18 +164,19 @@ class Listener:
             return
         self._close_ports()
         deadline = time.monotonic() + grace_seconds
-        while self._active_associations() and time.monotonic() < deadline:
+        while self._is_receiving() and time.monotonic() < deadline:
             time.sleep(0.02)
         self._stopping.set()
-        with self._stored:
-            self._stored.wait_for(lambda: self._storing == 0)
+        self._desk.close()
         _let_answer(self._active_associations())
         end_associations(self._active_associations())
+        if self._store_server is not None:
+            self._store_server.end_connections()
         self._associations.settle()
         self._counts.report(self._intake, self._now(), at_once=True)
         self._alerts.report(self._intake, self._now(), at_once=True)
         self._tell(started=False)
-        self._servers = []
+        self._servers, self._store_server = [], None
         self._leave_home()
         log.info("stopped listening")
 
@@ -186,6 +199,7 @@ class Listener:
         try:
             for port, context in ports:
                 self._servers.append(self._listen(port, context, gate))
+            self._store_server = self._listen_for_dicomweb(gate)
         except BaseException:
             self._close_ports()
             self._servers = []
@@ -223,9 +237,24 @@ class Listener:
         threading.Thread(target=server.serve_forever, name=f"listener-{port}", daemon=True).start()
         return cast(GatedServer, server)
 
+    def _listen_for_dicomweb(self, gate: ConnectionGate) -> StoreServer | None:
+        port = self._settings.dicomweb.port
+        if port is None:
+            return None
+        reach = Reach(self._desk, self._associations, self._occupancy, self._memory, self._reception.lack_of_room)
+        service = StoreService(self._settings, reach)
+        server = StoreServer(self._settings, service, gate, 0 if self._wanted_port == 0 else port)
+        server.start()
+        return server
+
     def _close_ports(self) -> None:
         for server in self._servers:
             server.shutdown()
+        if self._store_server is not None:
+            self._store_server.stop_accepting()
+
+    def _is_receiving(self) -> bool:
+        return bool(self._active_associations()) or (self._store_server is not None and self._store_server.is_serving)
 
     def _active_associations(self) -> list[Association]:
         return [association for server in self._servers for association in server.active_associations]
@@ -281,28 +310,14 @@ class Listener:
         return 0x0000
 
     def _on_store(self, event: evt.Event) -> Dataset:
-        with self._stored:
-            if self._stopping.is_set():
-                return _response(Answer(OUT_OF_RESOURCES, "the node is stopping; send again later"))
-            self._storing += 1
-        try:
-            with guarded(event.assoc).storing():
-                arrival = _arrival(event)
-                answer = self._reception.store(
-                    arrival,
-                    lambda: self._associations.on_record(event.assoc),
-                    self._occupancy.peer_of(event.assoc),
-                )
-            self._counts.count_answer(answer.status, event.assoc.requestor.ae_title, len(arrival.encoded))
-            return _response(answer)
-        except Exception:
-            # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
-            log.exception("instance not stored", reason="internal error")
-            return _response(Answer(PROCESSING_FAILURE, "internal error; the instance was not stored"))
-        finally:
-            with self._stored:
-                self._storing -= 1
-                self._stored.notify_all()
+        with guarded(event.assoc).storing():
+            answer = self._desk.store(
+                lambda: _arrival(event),
+                lambda: self._associations.on_record(event.assoc),
+                self._occupancy.peer_of(event.assoc),
+                event.assoc.requestor.ae_title,
+            )
+        return _response(answer)
 
     def _settle(self) -> None:
         while not self._stopping.wait(_SETTLE_SECONDS):

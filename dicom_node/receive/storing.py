@@ -47,7 +47,7 @@ _RESENT_SERIES = 1000
 
 @dataclass(frozen=True)
 class Arrival:
-    """One C-STORE request (PS3.7 9.1.1).
+    """One C-STORE request (PS3.7 9.1.1), or what stands for it in a part of a STOW-RS request.
 
     Attributes:
         sop_class_uid: Affected SOP Class UID of the command.
@@ -55,6 +55,7 @@ class Arrival:
         abstract_syntax: SOP class that the presentation context was accepted for.
         transfer_syntax_uid: How the data set is encoded.
         encoded: The data set as it came.
+        study_instance_uid: The study it has to be of; empty where the request names none.
     """
 
     sop_class_uid: str
@@ -62,6 +63,7 @@ class Arrival:
     abstract_syntax: str
     transfer_syntax_uid: str
     encoded: bytes
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,4 +244,6 @@ def _checked_identity(arrival: Arrival) -> Identity:
         raise _Refusal(DOES_NOT_MATCH_SOP_CLASS, "SOP Instance UID of command and data set differ")
     if identity.sop_class_uid != arrival.sop_class_uid:
         raise _Refusal(DOES_NOT_MATCH_SOP_CLASS, "SOP Class UID of command and data set differ")
+    if arrival.study_instance_uid not in {"", identity.study_instance_uid}:
+        raise _Refusal(DOES_NOT_MATCH_SOP_CLASS, "the data set is not of the study that the request is for")
     return identity

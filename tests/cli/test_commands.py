@@ -152,6 +152,18 @@ def test_the_conformance_statement_names_what_the_settings_add(tmp_path: Path) -
     assert "Positron Emission Tomography Image Storage | 1.2.840.10008.5.1.4.1.1.128" in statement
 
 
+def test_the_conformance_statement_tells_of_dicomweb_where_it_is_served(tmp_path: Path) -> None:
+    web = (
+        '[dicomweb]\nport = 8042\n[[peer]]\nae_title = "GATEWAY"\naddress = "127.0.0.1"\ntoken_file = "token"\n'
+        '[[peer]]\nae_title = "SCANNER"\naddress = "127.0.0.1"\n'
+    )
+    served = run("--config", str(write_config(tmp_path, extra=web)), "conformance", cwd=tmp_path).stdout
+    silent = run("--config", str(write_config(tmp_path)), "conformance", cwd=tmp_path).stdout
+    assert "POST http://127.0.0.1:8042/dicom-web/studies" in served
+    assert "| GATEWAY | 127.0.0.1 | bearer token |" in served
+    assert "DICOMweb" not in silent
+
+
 @pytest.mark.parametrize("command", ["serve", "conformance"])
 def test_a_wrong_profile_is_one_line_before_anything_starts(command: str, tmp_path: Path) -> None:
     config = write_config(tmp_path, extra='[profile.tps]\nseg = "x"\n')

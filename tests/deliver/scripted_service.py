@@ -14,7 +14,7 @@ from io import BytesIO
 
 import pydicom
 
-from dicom_node.settings import DicomwebTable
+from dicom_node.settings import DicomwebDestinationTable
 from tests.certificates import Credentials
 
 BREAK, HANG = -1, -2
@@ -35,7 +35,7 @@ class ScriptedService:
         queries: Paths of the queries.
     """
 
-    destination: DicomwebTable
+    destination: DicomwebDestinationTable
     answers: list[tuple[int, bytes]] = field(default_factory=lambda: [(200, b"")])
     query_code: int = 200
     lists: bool = True
@@ -117,7 +117,7 @@ def scripted_service(tls: Credentials | None = None, **table: object) -> Iterato
         server.socket = context.wrap_socket(server.socket, server_side=True)
     url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}/dicom-web/"
     keys = {"name": "pacs", "url": url, "timeout_seconds": 5.0, "retry_seconds": [1], **table}
-    service = ScriptedService(DicomwebTable.model_validate(keys))
+    service = ScriptedService(DicomwebDestinationTable.model_validate(keys))
     server.RequestHandlerClass = _handler(service)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

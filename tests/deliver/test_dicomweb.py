@@ -16,7 +16,7 @@ from dicom_node.deliver.delivery import DeliveryState, deliver_once
 from dicom_node.deliver.dicomweb import confirm, echo, send
 from dicom_node.errors import DeliveryFailed, DeliveryRefused
 from dicom_node.ledger.deliveries import Deliveries
-from dicom_node.settings import DicomwebTable
+from dicom_node.settings import DicomwebDestinationTable
 from tests.certificates import Authority
 from tests.deliver.scripted_service import BREAK, HANG, ScriptedService, scripted_service
 from tests.deliver.test_delivery import CASE, plan, reference_of, states
@@ -30,7 +30,7 @@ def service() -> Iterator[ScriptedService]:
         yield service
 
 
-def attempt(destination: DicomwebTable, deliveries: Deliveries) -> DeliveryState:
+def attempt(destination: DicomwebDestinationTable, deliveries: Deliveries) -> DeliveryState:
     return deliver_once(destination, deliveries, CASE, 1000.0, calling_ae=CALLING_AE)
 
 
@@ -107,7 +107,7 @@ def test_a_connection_that_is_lost_leaves_the_rest_for_later(objects: list[Path]
 
 
 def test_where_nobody_listens_nothing_was_sent(objects: list[Path]) -> None:
-    nobody = DicomwebTable(name="nobody", url=f"http://127.0.0.1:{free_port()}/dicom-web")
+    nobody = DicomwebDestinationTable(name="nobody", url=f"http://127.0.0.1:{free_port()}/dicom-web")
     with pytest.raises(DeliveryFailed, match="cannot be reached"):
         send(nobody, objects)
     assert not echo(nobody).reachable
@@ -231,7 +231,7 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, objects: list
     token = tmp_path / "token"
     token.write_text("open sesame")
     token.chmod(0o644)
-    table = DicomwebTable(name="pacs", url="https://127.0.0.1:1/dicom-web", token_file=token)
+    table = DicomwebDestinationTable(name="pacs", url="https://127.0.0.1:1/dicom-web", token_file=token)
     with pytest.raises(DeliveryFailed, match="can be read by others") as caught:
         send(table, objects)
     assert "sesame" not in caught.value.message
@@ -249,19 +249,19 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, objects: list
 )
 def test_settings_that_cannot_work_are_named(table: dict[str, str], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
-        DicomwebTable.model_validate({"name": "pacs", **table})
+        DicomwebDestinationTable.model_validate({"name": "pacs", **table})
 
 
 @pytest.fixture(scope="module")
-def orthanc_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Peer, DicomwebTable]]:
+def orthanc_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Peer, DicomwebDestinationTable]]:
     with orthanc_with_dicomweb(tmp_path_factory.mktemp("orthanc")) as peer:
         url = f"http://127.0.0.1:{peer.http_port}/dicom-web"
-        yield peer, DicomwebTable(name="pacs", url=url, timeout_seconds=30.0)
+        yield peer, DicomwebDestinationTable(name="pacs", url=url, timeout_seconds=30.0)
 
 
 @pytest.mark.peer
 def test_orthanc_stores_confirms_and_is_not_sent_anything_twice(
-    orthanc_service: tuple[Peer, DicomwebTable], deliveries: Deliveries, objects: list[Path]
+    orthanc_service: tuple[Peer, DicomwebDestinationTable], deliveries: Deliveries, objects: list[Path]
 ) -> None:
     peer, table = orthanc_service
     uids = plan(deliveries, "pacs", objects)
@@ -280,7 +280,7 @@ def test_orthanc_stores_confirms_and_is_not_sent_anything_twice(
 
 
 @pytest.mark.peer
-def test_orthanc_answers_what_it_has(orthanc_service: tuple[Peer, DicomwebTable]) -> None:
+def test_orthanc_answers_what_it_has(orthanc_service: tuple[Peer, DicomwebDestinationTable]) -> None:
     _, table = orthanc_service
     report = courier_to(table, CALLING_AE).echo()
     assert (report.reachable, report.confirms) == (True, True)

@@ -45,6 +45,16 @@ def test_a_key_that_others_can_read_ends_the_node_with_the_reason(tmp_path: Path
     assert f"chmod 600 {ours.key}" in ended.stderr
 
 
+def test_a_token_that_others_can_read_ends_the_node_with_the_reason(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef")
+    token.chmod(0o644)
+    peer = f'[[peer]]\nae_title = "WEB"\naddress = "127.0.0.1"\ntoken_file = "{token}"\n'
+    ended = serve(write_config(tmp_path, extra=f"[dicomweb]\nport = 8042\n{peer}"))
+    assert ended.returncode == 2
+    assert (f"chmod 600 {token}" in ended.stderr, len(ended.stderr.splitlines())) == (True, 1)
+
+
 def test_a_second_node_on_one_home_is_refused(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     with RunningNode(config):
