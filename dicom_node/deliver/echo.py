@@ -11,12 +11,20 @@ from dicom_node.deliver.association import accepted_syntaxes, open_association
 from dicom_node.deliver.sender import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from dicom_node.errors import DeliveryFailed
 from dicom_node.settings import DestinationTable
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET, SEGMENTATION, STUDY_ROOT_FIND, VERIFICATION
+from dicom_node.uids import (
+    LABEL_MAP_SEGMENTATION,
+    RT_STRUCTURE_SET,
+    SECONDARY_CAPTURE,
+    SEGMENTATION,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
 
 RESULT_CLASSES: Final = (
     SEGMENTATION,
     LABEL_MAP_SEGMENTATION,
     RT_STRUCTURE_SET,
+    SECONDARY_CAPTURE,
 )
 
 
