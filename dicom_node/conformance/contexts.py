@@ -115,7 +115,7 @@ def _echo() -> Activity:
     classes = (*RESULT_CLASSES, STUDY_ROOT_FIND)
     return Activity(
         "Ask what a destination takes",
-        "When the worker starts, for every destination; before a label map segmentation is sent; on the command "
+        "When the worker starts, for every [[destination]]; before a label map segmentation is sent; on the command "
         "dicom-node echo. A C-ECHO is sent, nothing is stored.",
         _with_verification(ContextClaim(uid, SENT_SYNTAXES, "SCU") for uid in classes),
     )

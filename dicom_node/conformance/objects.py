@@ -8,8 +8,9 @@ from typing import Final, Literal
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_node.conformance.contexts import produced_classes
-from dicom_node.conformance.document import Section, Table
+from dicom_node.conformance.document import Block, Section, Table
 from dicom_node.deliver.association import sop_class_name
+from dicom_node.imaging.instances import HEADER_KEYWORDS, PRIVATE_HEADER_TAGS
 from dicom_node.results.identity import COPIED, EMPTY_UNLESS_KNOWN, MANUFACTURER, RESEARCH_NOTE, SERIES_NUMBER_BASE
 from dicom_node.settings import Settings
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET, SECONDARY_CAPTURE, SEGMENTATION
@@ -76,6 +77,7 @@ def annexes(objects: tuple[ObjectClaim, ...]) -> Section:
                 ),
                 tuple(Section(sop_class_name(item.sop_class), (_table(item),)) for item in objects),
             ),
+            Section("Usage of attributes of received instances", _received()),
             Section("Data dictionary of private attributes", ("No private attributes are created.",)),
             Section(
                 "Coded terminology",
@@ -89,6 +91,20 @@ def annexes(objects: tuple[ObjectClaim, ...]) -> Section:
             Section("Grayscale image consistency", ("Not supported: nothing is displayed.",)),
             Section("Extended, specialised or private SOP classes and transfer syntaxes", ("None.",)),
         ),
+    )
+
+
+def _received() -> tuple[Block, ...]:
+    rows = tuple((keyword, _tag(keyword), dictionary_VR(keyword)) for keyword in HEADER_KEYWORDS)
+    private = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in PRIVATE_HEADER_TAGS)
+    return (
+        (
+            "These are read beside the pixel data to prove a series whole, to place it in the patient and to tell what "
+            "it is. Without ImagePositionPatient, ImageOrientationPatient, PixelSpacing or FrameOfReferenceUID (in "
+            "multi-frame objects: of each frame) no result is made. Rules may ask for any attribute."
+        ),
+        Table(("attribute", "tag", "VR"), rows),
+        f"Private attributes that are read, with their private creators: {private} (b-values of diffusion images).",
     )
 
 

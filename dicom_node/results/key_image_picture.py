@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -76,7 +76,7 @@ def shown(values: FloatArray, window: tuple[float, float]) -> Grey:
 
 
 def borders(
-    labels: LabelVolume, kji: FloatArray, plane: Plane, wanted: Mapping[int, object]
+    labels: LabelVolume, kji: FloatArray, plane: Plane, wanted: Collection[int]
 ) -> dict[int, npt.NDArray[np.bool_]]:
     """(rows, columns) of each structure's contour on a plane; structures that the plane does not meet are left out.
 
@@ -89,7 +89,7 @@ def borders(
     found = {}
     for layer in labels.layers:
         section = _nearest(layer, kji).reshape(plane.rows, plane.columns)
-        for label in sorted(set(np.unique(section).tolist()) & wanted.keys()):
+        for label in sorted(set(np.unique(section).tolist()) & set(wanted)):
             mask = section == label
             found[label] = mask & ~ndimage.binary_erosion(mask, iterations=CONTOUR_PIXELS)
     return found
@@ -139,8 +139,9 @@ def _write_legend(pen: ImageDraw.ImageDraw, layout: Layout) -> None:
     """Names and colours; what the picture is; never a word about the patient."""
     left = layout.legend[0].column
     small, font = ImageFont.load_default(13), ImageFont.load_default(15)
-    for line, text in enumerate(RESEARCH_NOTE.split(", for ")):
-        pen.text((left, MARGIN + line * LINE), text if line == 0 else f"for {text}", _TEXT, font)
+    head, _, tail = RESEARCH_NOTE.rpartition(", ")
+    pen.text((left, MARGIN), f"{head},", _TEXT, font)
+    pen.text((left, MARGIN + LINE), tail, _TEXT, font)
     for entry in layout.legend:
         box = (entry.column, entry.row, entry.column + SWATCH, entry.row + SWATCH)
         pen.rectangle(box, fill=entry.color)

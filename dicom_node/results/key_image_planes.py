@@ -8,7 +8,7 @@ grow to the patient's left, back and head, or nearly so, and have the patient co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Final
@@ -126,7 +126,7 @@ def patient_frame(geometry: Geometry) -> FloatArray:
     return np.asarray(ordered * signs[:, None])
 
 
-def choose_planes(labels: LabelVolume, wanted: Mapping[int, object], size: int) -> tuple[tuple[Plane, ...], ...]:
+def choose_planes(labels: LabelVolume, wanted: Collection[int], size: int) -> tuple[tuple[Plane, ...], ...]:
     """The planes of each view, from the head down, from the front back, from the patient's right to the left.
 
     Each goes through the centre of a structure. The first shows most structures, each further one most of those that

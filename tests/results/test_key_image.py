@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from pydicom import Dataset
 
 from dicom_node.anatomy import load_anatomy
 from dicom_node.deliver.sender import send
@@ -30,11 +31,16 @@ ANISOTROPIC = "anisotropic"
 
 
 @cache
+def key_image(name: str) -> Dataset:
+    """The key image of a phantom, decoded; not to be changed."""
+    return read_object(to_bytes(encode_key_image(volume_of(phantom(name)), labels_of(phantom(name)), PROVENANCE)))
+
+
+@cache
 def picture(name: str) -> tuple[np.ndarray, Layout, LabelVolume]:
     """The decoded pixels, what is where, and the labels of a phantom."""
     labels = labels_of(phantom(name))
-    dataset = read_object(to_bytes(encode_key_image(volume_of(phantom(name)), labels, PROVENANCE)))
-    return dataset.pixel_array, lay_out(labels, Profile()), labels
+    return key_image(name).pixel_array, lay_out(labels, Profile()), labels
 
 
 def panel(pixels: np.ndarray, placed: PlacedPlane) -> np.ndarray:
@@ -186,7 +192,7 @@ def test_the_pixels_know_nothing_of_the_patient() -> None:
         volume, PatientName="Else^Somebody", PatientID="4711", AccessionNumber="9", StudyDate="19990101",
         StudyDescription="Secret", SeriesDescription="Secret",
     )  # fmt: skip
-    first, second = (encode_key_image(one, labels, PROVENANCE) for one in (volume, other))
+    first, second = key_image("axial"), encode_key_image(other, labels, PROVENANCE)
     assert first.PixelData == second.PixelData
     assert (second.BurnedInAnnotation, str(second.PatientName)) == ("NO", "Else^Somebody")
 
@@ -199,10 +205,10 @@ def test_what_was_burned_into_the_source_is_said() -> None:
 
 def test_doing_it_twice_gives_the_same_bytes_and_another_profile_another_instance() -> None:
     volume, labels = volume_of(phantom("axial")), labels_of(phantom("axial"))
-    first, again = (to_bytes(encode_key_image(volume, labels, PROVENANCE)) for _ in range(2))
+    again = to_bytes(encode_key_image(volume, labels, PROVENANCE))
     other = encode_key_image(volume, labels, PROVENANCE, Profile(results=("SC",), structures=("Liver",)))
-    assert first == again
-    assert other.SOPInstanceUID != read_object(first).SOPInstanceUID
+    assert to_bytes(key_image("axial")) == again
+    assert other.SOPInstanceUID != key_image("axial").SOPInstanceUID
 
 
 def test_only_wanted_structures_are_drawn_under_the_names_of_the_site() -> None:
@@ -241,7 +247,7 @@ def test_nothing_to_show_is_refused() -> None:
 
 def test_a_key_image_is_never_segmented(tmp_path: Path) -> None:
     path = tmp_path / "key.sc.dcm"
-    write_object(path, encode_key_image(volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE))
+    write_object(path, key_image("axial"))
     with pytest.raises(SeriesRefused) as refusal:
         load_series([path])
     assert refusal.value.kind == "secondary-capture"
@@ -250,7 +256,7 @@ def test_a_key_image_is_never_segmented(tmp_path: Path) -> None:
 @pytest.mark.peer
 def test_dicom3tools_and_dcmtk_agree(tmp_path: Path) -> None:
     path, decoded = tmp_path / "key.sc.dcm", tmp_path / "key.ppm"
-    dataset = encode_key_image(volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE)
+    dataset = key_image("axial")
     write_object(path, dataset)
     assert dciodvfy(path) == []
     assert dcentvfy([*write(EVERY["axial"], tmp_path / "series"), path]) == []
@@ -261,7 +267,7 @@ def test_dicom3tools_and_dcmtk_agree(tmp_path: Path) -> None:
 @pytest.mark.peer
 def test_orthanc_takes_it_and_shows_it(tmp_path: Path) -> None:
     path = tmp_path / "key.sc.dcm"
-    dataset = encode_key_image(volume_of(phantom("axial")), labels_of(phantom("axial")), PROVENANCE)
+    dataset = key_image("axial")
     write_object(path, dataset)
     with orthanc(tmp_path / "orthanc") as peer:
         (outcome,) = send(peer.destination, [path], CALLING_AE)
