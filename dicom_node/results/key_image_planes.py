@@ -8,8 +8,8 @@ grow to the patient's left, back and head, or nearly so, and have the patient co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Final
 
@@ -17,12 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.imaging.geometry import FloatArray, Geometry
-from dicom_node.imaging.label_volume import LabelVolume
+from dicom_node.imaging.label_volume import Box, LabelVolume
 
 PLANES_PER_VIEW: Final = 3
 """Most planes of one way of cutting."""
-_SAMPLES: Final = 100_000
-"""Voxels of a structure that are looked at to choose planes."""
 _LETTER_COSINE: Final = 0.26
 """Least cosine (75 degrees) between a direction and a patient's axis for the axis to be named."""
 _NEAR_COSINE: Final = 0.985
@@ -138,47 +136,46 @@ def choose_planes(labels: LabelVolume, wanted: Collection[int], size: int) -> tu
         size: Pixels of a plane's longer side.
     """
     frame = patient_frame(labels.geometry)
-    places = {label: _places(labels, label) @ frame.T for label in wanted}
     low, high = _extent(labels.geometry, frame)
-    return tuple(tuple(_planes_of(view, frame, places, labels.geometry, (low, high), size)) for view in VIEWS)
+    boxes = labels.bounding_boxes()
+    masks = {label: (labels.layer_of(label).labels[boxes[label]] == label, boxes[label]) for label in wanted}
+    planes = []
+    for view in VIEWS:
+        direction = frame[view.through]
+        stations = _stations(labels.geometry, direction, low[view.through], high[view.through])
+        counts = np.array([_counts(mask, box, labels.geometry, direction, stations) for mask, box in masks.values()])
+        blank = _blank_plane(view, frame, low, high, size)
+        places = [float(stations[station]) for station in _greedy(counts)]
+        if view.through == HEAD:
+            places.reverse()
+        planes.append(tuple(replace(blank, position=place) for place in places))
+    return tuple(planes)
 
 
-def _planes_of(
-    view: View,
-    frame: FloatArray,
-    places: Mapping[int, FloatArray],
-    geometry: Geometry,
-    extent: tuple[FloatArray, FloatArray],
-    size: int,
-) -> Iterator[Plane]:
-    low, high = extent
+def _blank_plane(view: View, frame: FloatArray, low: FloatArray, high: FloatArray, size: int) -> Plane:
+    """A plane of a view, still without a position."""
     width, height = (high - low)[view.across], (high - low)[view.down]
     spacing = max(width, height) / size
-    top = low[view.down] if view.down_sign > 0 else -high[view.down]
-    stations = _stations(geometry, frame[view.through], low[view.through], high[view.through])
-    found = _greedy({label: _nearest(stations, of[:, view.through]) for label, of in places.items()}, len(stations))
-    for station in found if view.through != HEAD else reversed(found):
-        yield Plane(
-            view=view,
-            frame=frame,
-            position=float(stations[station]),
-            left=float(low[view.across]),
-            top=float(top),
-            spacing=float(spacing),
-            rows=max(1, round(height / spacing)),
-            columns=max(1, round(width / spacing)),
-        )
+    return Plane(
+        view=view,
+        frame=frame,
+        position=0.0,
+        left=float(low[view.across]),
+        top=float(low[view.down] if view.down_sign > 0 else -high[view.down]),
+        spacing=float(spacing),
+        rows=max(1, round(height / spacing)),
+        columns=max(1, round(width / spacing)),
+    )
 
 
-def _greedy(at: Mapping[int, npt.NDArray[np.intp]], stations: int) -> list[int]:
+def _greedy(counts: npt.NDArray[np.int64]) -> list[int]:
     """Stations that show most structures, ascending.
 
     Args:
-        at: The station of every voxel of each structure.
-        stations: How many there are.
+        counts: (structures, stations) voxels; every structure has some.
     """
-    counts = np.array([np.bincount(of, minlength=stations) for of in at.values()])
-    candidates = sorted({int(np.rint(of.mean())) for of in at.values()})
+    stations = np.arange(counts.shape[1])
+    candidates = sorted({int(np.rint(np.average(stations, weights=of))) for of in counts})
     unseen = np.ones(len(counts), dtype=bool)
     chosen: list[int] = []
     while unseen.any() and len(chosen) < PLANES_PER_VIEW:
@@ -191,12 +188,30 @@ def _greedy(at: Mapping[int, npt.NDArray[np.intp]], stations: int) -> list[int]:
     return sorted(chosen) or [int(np.argmax(counts.sum(axis=0)))]
 
 
-def _places(labels: LabelVolume, label: int) -> FloatArray:
-    """(n, 3) patient_mm of voxels of a structure, at most _SAMPLES, evenly taken."""
-    mask = labels.mask(label)
-    voxels = np.flatnonzero(mask)
-    kji = np.stack(np.unravel_index(voxels[:: max(1, len(voxels) // _SAMPLES)], mask.shape), axis=1)
-    return labels.geometry.index_to_patient(kji.astype(np.float64))
+def _counts(
+    mask: npt.NDArray[np.bool_], box: Box, geometry: Geometry, direction: FloatArray, stations: FloatArray
+) -> npt.NDArray[np.int64]:
+    """How many voxels of a structure lie at each station.
+
+    Args:
+        mask: Of the structure, within its box.
+        box: Where the mask lies.
+        geometry: Of the whole volume.
+        direction: Of the stations; one of the volume's own, or its opposite.
+        stations: mm along the direction, ascending.
+    """
+    of_slices = (geometry.origins[box[0]] @ direction)[:, None]
+    columns = np.arange(box[2].start, box[2].stop) * geometry.column_spacing * (geometry.row_direction @ direction)
+    rows = np.arange(box[1].start, box[1].stop) * geometry.row_spacing * (geometry.column_direction @ direction)
+    is_along_rows = abs(geometry.row_direction @ direction) > 0.5
+    places = of_slices + (columns if is_along_rows else rows)
+    middles = (stations[1:] + stations[:-1]) / 2
+    found = np.bincount(
+        np.searchsorted(middles, places.ravel()),
+        weights=mask.sum(axis=1 if is_along_rows else 2).ravel(),
+        minlength=len(stations),
+    )
+    return found.astype(np.int64)
 
 
 def _stations(geometry: Geometry, direction: FloatArray, low: float, high: float) -> FloatArray:
@@ -207,11 +222,6 @@ def _stations(geometry: Geometry, direction: FloatArray, low: float, high: float
     along_rows = abs(float(direction @ geometry.row_direction)) > 0.5
     spacing = geometry.column_spacing if along_rows else geometry.row_spacing
     return np.asarray(np.arange(low + spacing / 2, high, spacing))
-
-
-def _nearest(stations: FloatArray, places: FloatArray) -> npt.NDArray[np.intp]:
-    middles = (stations[1:] + stations[:-1]) / 2
-    return np.searchsorted(middles, places)
 
 
 def _extent(geometry: Geometry, frame: FloatArray) -> tuple[FloatArray, FloatArray]:

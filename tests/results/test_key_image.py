@@ -186,6 +186,16 @@ def test_planes_show_every_structure_where_three_are_enough() -> None:
     assert len(layout.planes) <= 9
 
 
+def test_a_structure_on_either_side_takes_two_sagittal_planes_and_one_of_the_others() -> None:
+    source = phantom("axial")
+    labels = np.zeros_like(source.labels)
+    labels[6:18, 10:50, 4:16], labels[6:18, 10:50, 30:44] = 1, 2
+    layout = lay_out(LabelVolume(labels, source.geometry, labels_of(source).structures), Profile())
+    assert [placed.plane.name for placed in layout.planes] == ["axial", "coronal", "sagittal", "sagittal"]
+    first, second = (source.geometry.patient_to_index(one.plane.patient_mm())[0, 2] for one in layout.planes[2:])
+    assert (round(first), round(second)) in {(10, 36), (10, 37), (9, 37), (9, 36)}
+
+
 def test_the_pixels_know_nothing_of_the_patient() -> None:
     volume, labels = volume_of(phantom("axial")), labels_of(phantom("axial"))
     other = with_header(
