@@ -43,7 +43,9 @@ _KEYWORDS: Final = (
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "StudyDescription", "SpecificCharacterSet"),
     *("SeriesNumber", "SeriesDescription", "InstanceNumber"),
 )
-_SYNTAXES: Final = (
+ARCHIVED_CLASSES: Final = tuple(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+"""Every storage SOP class."""
+ARCHIVED_SYNTAXES: Final = (
     *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"),
     *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.5"),
     *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"),
@@ -220,9 +222,9 @@ def _application_entity(ae_title: str) -> AE:
     entity.add_supported_context(VERIFICATION)
     entity.add_supported_context(STUDY_ROOT_FIND)
     entity.add_supported_context(STUDY_ROOT_GET)
-    for context in AllStoragePresentationContexts:
+    for sop_class in ARCHIVED_CLASSES:
         # Both roles: who asks by C-GET receives over the same association.
-        entity.add_supported_context(cast(UID, context.abstract_syntax), list(_SYNTAXES), scu_role=True, scp_role=True)
+        entity.add_supported_context(sop_class, list(ARCHIVED_SYNTAXES), scu_role=True, scp_role=True)
     return entity
 
 

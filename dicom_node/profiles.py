@@ -14,7 +14,7 @@ from dicom_node.anatomy import Structure, anatomy_document, load_anatomy
 from dicom_node.errors import SettingsError
 from dicom_node.settings import Settings
 
-ResultKind = Literal["SEG", "RTSTRUCT"]
+ResultKind = Literal["SEG", "RTSTRUCT", "SC"]
 SegKind = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
 ROIName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?$")]
 """ASCII without a backslash, and without spaces at its ends, which DICOM does not count: every character set
@@ -27,7 +27,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     results: tuple[ResultKind, ...] = Field(default=("SEG", "RTSTRUCT"), strict=False, min_length=1)
-    """Which objects are made."""
+    """Which objects are made; SC is the key image, a picture for viewers that show neither of the others."""
     structures: tuple[str, ...] = Field(default=(), strict=False)
     """Names of the structures that are sent; every one that was found where empty."""
     names: Mapping[str, ROIName] = Field(default_factory=dict)

@@ -341,6 +341,11 @@ class DestinationTable(_AnyDestination):
         """Where it is, for people."""
         return f"{self.ae_title} at {self.host}:{self.port}"
 
+    @property
+    def over_tls(self) -> bool:
+        """Whether it is called over TLS."""
+        return self.tls
+
 
 class DicomwebDestinationTable(_AnyDestination):
     """``[[destination]]`` with a ``url``: results go there by STOW-RS (PS3.18 10.5)."""
@@ -364,6 +369,11 @@ class DicomwebDestinationTable(_AnyDestination):
     def address(self) -> str:
         """Where it is, for people."""
         return self.url
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether it is called over TLS."""
+        return self.url.startswith("https://")
 
     @model_validator(mode="after")
     def _secrets_are_whole_and_kept(self) -> DicomwebDestinationTable:

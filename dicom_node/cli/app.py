@@ -240,11 +240,18 @@ def echo(
 
 
 @app.command()
-def conformance(context: typer.Context, config: ConfigOption = None) -> None:
-    """Print the conformance statement (Markdown)."""
+def conformance(
+    context: typer.Context,
+    form: Annotated[str, typer.Option("--format", help="markdown or html.")] = "markdown",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="File to write; else it is printed.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print the DICOM conformance statement of the configuration."""
     from dicom_node.cli.inspecting import run_conformance
 
-    run_conformance(_settings(context, config))
+    run_conformance(_settings(context, config), form=form, output=output)
 
 
 @cases_app.callback()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dicom_node.cli.printing import print_json, print_table
-from dicom_node.conformance import conformance_statement
+from dicom_node.conformance import conformance_statement, to_html, to_markdown
 from dicom_node.deliver.association import sop_class_name
 from dicom_node.deliver.courier import courier_to
 from dicom_node.errors import DeliveryFailed, InputRefused, NodeUnwell, SettingsError, UsageError
@@ -22,6 +22,7 @@ from dicom_node.settings import Settings
 
 _HEALTH_SECONDS: Final = 8.0
 _LOCAL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask one that listens everywhere
+_FORMATS = {"markdown": to_markdown, "html": to_html}
 
 
 def run_route(settings: Settings, paths: Sequence[Path], *, sender: str, as_json: bool) -> None:
@@ -103,15 +104,30 @@ def run_health(settings: Settings, question: str) -> None:
     sys.stdout.write(f"{question}: yes\n")
 
 
-def run_conformance(settings: Settings) -> None:
-    """Print the conformance statement of these settings.
+def run_conformance(settings: Settings, *, form: str, output: Path | None) -> None:
+    """Print the conformance statement of these settings, or write it to a file.
+
+    Args:
+        settings: The configuration.
+        form: "markdown" or "html".
+        output: The file; standard output where None.
 
     Raises:
         SettingsError: The settings could not run.
+        UsageError: There is no such format, or the file cannot be written.
     """
+    if form not in _FORMATS:
+        raise UsageError(f'no format "{form}"; the formats are {", ".join(_FORMATS)}')
     require_profiles(settings)
     compile_rules(settings)
-    sys.stdout.write(conformance_statement(settings))
+    text = _FORMATS[form](conformance_statement(settings))
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def _route_one(router: Router, instance: Instance, sender: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SIDE_PRODUCTS = frozenset({"localizer", "secondary-capture"})
 
 
 def run_segment(paths: Sequence[Path], output: Path, profile: Profile, *, card_name: str | None, as_json: bool) -> None:
-    """Segment every series in files and folders and write ``<OUT>/<SeriesInstanceUID>.seg.dcm`` and ``.rtstruct.dcm``.
+    """Segment every series in files and folders and write ``<OUT>/<SeriesInstanceUID>.seg.dcm``, ``.rtstruct.dcm`` ...
 
     Exits with the code of the gravest refusal; a localizer or capture beside a segmented series is none.
 

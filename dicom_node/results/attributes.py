@@ -31,12 +31,17 @@ SPACING_TOLERANCE_MM = 1e-3
 
 
 def identity_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:
+    """Whose it is, where it lies, and whether it is an object of its own."""
+    yield from owner_faults(dataset, volume)
+    if str(dataset.get("FrameOfReferenceUID") or "") != str(volume.frame_of_reference_uid or ""):
+        yield "FrameOfReferenceUID is not the source's"
+
+
+def owner_faults(dataset: Dataset, volume: Volume) -> Iterator[str]:
     """Whose it is, and whether it is an object of its own."""
     for keyword in IDENTITY:
         if str(dataset.get(keyword) or "") != str(volume.header.get(keyword) or ""):
             yield f"{keyword} is not the source's"
-    if str(dataset.get("FrameOfReferenceUID") or "") != str(volume.frame_of_reference_uid or ""):
-        yield "FrameOfReferenceUID is not the source's"
     if dataset.get("SeriesInstanceUID") in (None, "", volume.series_instance_uid):
         yield "the result would lie in the source's own series"
     own = str(dataset.get("SOPInstanceUID") or "")

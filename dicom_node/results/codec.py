@@ -41,7 +41,8 @@ class EncodedFiles:
     """What ``encode`` wrote.
 
     Attributes:
-        files: ``*.seg.dcm`` and, unless a note says why not, ``*.rtstruct.dcm``; decoded again and compared.
+        files: ``*.seg.dcm``, ``*.sc.dcm`` and, unless a note says why not, ``*.rtstruct.dcm``; decoded again and
+            compared.
         notes: What a person should know: another grid, labels left out, no RTSTRUCT and why.
         warnings: What is implausible about the labels; the objects say so too.
     """
@@ -90,7 +91,7 @@ def encode(
     label_map = None if is_folder else labels_path
     plan = _plan(series_paths)
     external = profile.external and "RTSTRUCT" in profile.results
-    volume = assemble(plan) if external else _volume_without_pixels(plan)
+    volume = assemble(plan) if external or "SC" in profile.results else _volume_without_pixels(plan)
     gathered = gather_labels(volume.geometry, label_map, table)
     delineation = delineate(volume, gathered.label_volume, body_outline(volume) if external else None)
     label_files = [*([label_map] if label_map else []), *(file.path for file in table.files.values())]

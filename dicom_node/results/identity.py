@@ -17,10 +17,10 @@ from dicom_node.profiles import Profile
 from dicom_node.uids import MANUFACTURER
 
 RESEARCH_NOTE = "Automatic, not approved, for research use only"
-SERIES_NUMBER_BASE = {"SEG": 9_000_000, "RTSTRUCT": 9_500_000}
+SERIES_NUMBER_BASE = {"SEG": 9_000_000, "RTSTRUCT": 9_500_000, "SC": 10_000_000}
 """Added to the source's SeriesNumber, so that results sort behind every acquired series and tell of their source."""
 
-_EMPTY_UNLESS_KNOWN = (
+EMPTY_UNLESS_KNOWN = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -33,8 +33,8 @@ _EMPTY_UNLESS_KNOWN = (
 )
 """Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, though perhaps empty."""
 
-_COPIED = (
-    *_EMPTY_UNLESS_KNOWN,
+COPIED = (
+    *EMPTY_UNLESS_KNOWN,
     "SpecificCharacterSet",
     "StudyInstanceUID",
     "IssuerOfPatientID",
@@ -205,8 +205,8 @@ def add_source_identity(dataset: Dataset, header: Dataset) -> None:
     Values that break a rule of their VR (a StudyID of 20 characters) are copied all the same: a result that
     disagrees with its study would be filed apart from it.
     """
-    for keyword in _COPIED:
-        if not copy_element(header, dataset, keyword) and keyword in _EMPTY_UNLESS_KNOWN:
+    for keyword in COPIED:
+        if not copy_element(header, dataset, keyword) and keyword in EMPTY_UNLESS_KNOWN:
             setattr(dataset, keyword, "")
 
 

@@ -12,11 +12,13 @@ from dicom_node.profiles import Profile, ResultKind
 from dicom_node.results.delineation import Delineation
 from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.identity import Provenance, nothing_found
+from dicom_node.results.key_image import encode_key_image
+from dicom_node.results.key_image_checking import verify_key_image
 from dicom_node.results.object_file import write_object
 from dicom_node.results.rtstruct import encode_rtstruct
 from dicom_node.results.verification import Verification, verify_rtstruct, verify_seg
 
-SUFFIXES: dict[ResultKind, str] = {"SEG": ".seg.dcm", "RTSTRUCT": ".rtstruct.dcm"}
+SUFFIXES: dict[ResultKind, str] = {"SEG": ".seg.dcm", "RTSTRUCT": ".rtstruct.dcm", "SC": ".sc.dcm"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ResultFile:
     """One object on the disk.
 
     Attributes:
-        path: ``STEM.seg.dcm`` or ``STEM.rtstruct.dcm``.
+        path: ``STEM.seg.dcm``, ``STEM.rtstruct.dcm`` or ``STEM.sc.dcm``.
         kind: What it is.
         profile: What it was made for.
     """
@@ -50,8 +52,8 @@ class ResultFiles:
 def encode_results(delineation: Delineation, provenance: Provenance, target: Path, profile: Profile) -> ResultFiles:
     """Encode and write what a profile asks for; :func:`verify_results` has to follow.
 
-    An irregular series that the profile allows no contours of keeps its SEG; a note carries the reason. The body's
-    outline alone is no result.
+    An irregular series that the profile allows no structure set of keeps its other results; a note carries the reason.
+    The body's outline alone is no result.
 
     Args:
         delineation: What is to be delivered.
@@ -70,7 +72,7 @@ def encode_results(delineation: Delineation, provenance: Provenance, target: Pat
         try:
             _write(kind, path, delineation, provenance, profile)
         except InputRefused as refusal:
-            if kind == "SEG" or profile.results == ("RTSTRUCT",):
+            if kind != "RTSTRUCT" or profile.results == ("RTSTRUCT",):
                 raise
             notes.append(f"no RTSTRUCT: {refusal.message}")
         else:
@@ -115,6 +117,8 @@ def _write(kind: ResultKind, path: Path, delineation: Delineation, provenance: P
     volume, remarks = delineation.volume, delineation.remarks
     if kind == "SEG":
         write_object(path, encode_seg(volume, delineation.labels, provenance, profile, remarks=remarks))
+    elif kind == "SC":
+        write_object(path, encode_key_image(volume, delineation.labels, provenance, profile))
     else:
         write_object(
             path, encode_rtstruct(volume, _contoured(delineation, profile), provenance, profile, remarks=remarks)
@@ -124,4 +128,6 @@ def _write(kind: ResultKind, path: Path, delineation: Delineation, provenance: P
 def _verify(file: ResultFile, delineation: Delineation) -> Verification:
     if file.kind == "SEG":
         return verify_seg(file.path, delineation.labels, delineation.volume, file.profile)
+    if file.kind == "SC":
+        return verify_key_image(file.path, delineation.labels, delineation.volume, file.profile)
     return verify_rtstruct(file.path, _contoured(delineation, file.profile), delineation.volume, file.profile)

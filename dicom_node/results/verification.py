@@ -35,9 +35,9 @@ class Verification:
     """A result that passed.
 
     Attributes:
-        kind: "SEG" or "RTSTRUCT".
+        kind: "SEG", "RTSTRUCT" or "SC".
         sop_instance_uid: The object that was checked.
-        checks: One per structure with voxels, by label.
+        checks: One per structure with voxels, by label; none for a key image, which holds no voxels.
     """
 
     kind: str
@@ -46,8 +46,8 @@ class Verification:
 
     @property
     def least_dice(self) -> float:
-        """The worst structure's Dice."""
-        return min(check.dice for check in self.checks)
+        """The worst structure's Dice; 1 for a key image that passed: each of its contours lies on its structure."""
+        return min((check.dice for check in self.checks), default=1.0)
 
 
 def verify_seg(

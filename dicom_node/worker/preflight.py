@@ -14,7 +14,7 @@ from dicom_node.deliver.echo import EchoReport
 from dicom_node.logs import get_logger
 from dicom_node.profiles import Profile, profile_named
 from dicom_node.settings import Destination, Settings
-from dicom_node.uids import RT_STRUCTURE_SET, SEGMENTATION
+from dicom_node.uids import RT_STRUCTURE_SET, SECONDARY_CAPTURE, SEGMENTATION
 
 _log = get_logger("worker")
 
@@ -93,3 +93,5 @@ def _needed(profile: Profile) -> Iterator[str]:
         yield SEGMENTATION
     if "RTSTRUCT" in profile.results:
         yield RT_STRUCTURE_SET
+    if "SC" in profile.results:
+        yield SECONDARY_CAPTURE

@@ -179,11 +179,26 @@ def test_the_conformance_statement_says_what_goes_to_whom_and_how(tmp_path: Path
     )
     config = write_config(tmp_path, extra=destination)
     statement = run("--config", str(config), "conformance", cwd=tmp_path).stdout
-    assert "| tps | TPS | 10.1.2.3:104 | planning | c-find |" in statement
-    assert (
-        "| Label Map Segmentation Storage | 1.2.840.10008.5.1.4.1.1.66.7 | C-STORE, where a profile asks" in statement
+    assert "| tps | TPS | 10.1.2.3:104 | plain | planning | c-find |" in statement
+    assert "| Label Map Segmentation Storage | 1.2.840.10008.5.1.4.1.1.66.7 | SCU |" in statement
+    assert "structure sets Implicit VR Little Endian" in statement
+
+
+def test_the_conformance_statement_is_written_as_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "statement.html"
+    done = run(
+        "--config", str(write_config(tmp_path)), "conformance", "--format", "html", "--output", str(page), cwd=tmp_path
     )
-    assert "RT Structure Sets as Implicit VR Little Endian" in statement
+    assert (done.returncode, done.stdout) == (0, "")
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("options", [("--format", "pdf"), ("--output", "absent/statement.md")])
+def test_a_conformance_statement_that_cannot_be_written_is_wrong_usage(
+    options: tuple[str, str], tmp_path: Path
+) -> None:
+    done = run("--config", str(write_config(tmp_path)), "conformance", *options, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
 def test_echo_names_the_classes(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ contours = "smooth"
 contour_tolerance_mm = 0.1
 
 [profile.maps]
-results = ["SEG"]
+results = ["SEG", "SC"]
 seg = "LABELMAP"
 """
 
@@ -57,7 +57,9 @@ def test_every_destination_gets_what_its_profile_asks_for(tmp_path: Path) -> Non
     assert [roi.ROIName for roi in rtstruct.StructureSetROISequence] == ["Leber", "Spleen", "External"]
     edges = rtstruct.ROIContourSequence[0].ContourSequence[0].ContourData[0::3]
     assert any(abs(float(x) / 2.5 - round(float(x) / 2.5)) > 0.01 for x in edges)  # pixels of 5 mm: off their edges
-    (seg,) = map(dcmread, maps.iterdir())  # dcmtk does not know label maps: the binary segmentation went instead
+    key_image, seg = sorted(map(dcmread, maps.iterdir()), key=lambda dataset: str(dataset.Modality))
+    assert (key_image.Modality, key_image.SOPClassUID) == ("OT", "1.2.840.10008.5.1.4.1.1.7")
+    # dcmtk does not know label maps: the binary segmentation went instead
     assert seg.SegmentationType == "BINARY"
     kept = tmp_path / "node"
     assert len(list(kept.rglob("segmentation.npz"))) == 1

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from dicom_node.conformance import conformance_statement
+from dicom_node.conformance import conformance_statement, to_markdown
 from dicom_node.errors import SettingsError
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import CredentialsTable, Settings
@@ -291,7 +291,7 @@ def test_a_part_of_a_record_does_not_hold_our_answer_back(node: Receiver, scanne
 
 def test_the_conformance_statement_says_so(tmp_path: Path, node_credentials: Credentials) -> None:
     with receiver(tmp_path, tls=node_credentials.table) as node:
-        statement = conformance_statement(node.settings)
+        statement = to_markdown(conformance_statement(node.settings))
     assert "BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile" in statement
     assert "127.0.0.1:2762" in statement
 

@@ -37,3 +37,19 @@ def test_the_outline_alone_is_no_structure_set(outlined: Delineation, tmp_path: 
     with pytest.raises(InputRefused, match=r"none of the wanted structures \(Patella\)"):
         encode_results(outlined, PROVENANCE, tmp_path / "case", Profile(results=("RTSTRUCT",), structures=("Patella",)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_image_is_written_beside_the_others_where_a_profile_asks_for_it(
+    outlined: Delineation, tmp_path: Path
+) -> None:
+    written = encode_results(outlined, PROVENANCE, tmp_path / "case", Profile(results=("SEG", "RTSTRUCT", "SC")))
+    assert [file.path.name for file in written.files] == ["case.seg.dcm", "case.rtstruct.dcm", "case.sc.dcm"]
+    assert [verified.kind for verified in verify_results(written.files, outlined)] == ["SEG", "RTSTRUCT", "SC"]
+
+
+def test_an_irregular_series_without_structure_set_keeps_its_key_image(tmp_path: Path) -> None:
+    labels = labels_of(phantom("tilted"))
+    delineation = Delineation(volume_of(phantom("tilted")), labels, labels)
+    written = encode_results(delineation, PROVENANCE, tmp_path / "case", Profile(results=("RTSTRUCT", "SC")))
+    verify_results(written.files, delineation)
+    assert ([file.kind for file in written.files], written.notes[0][:11]) == (["SC"], "no RTSTRUCT")
