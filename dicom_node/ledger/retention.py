@@ -61,7 +61,7 @@ class Retention:
             if connection.execute(sa.select(db.series.c.series_instance_uid).where(is_it, *_may_leave(before))).first():
                 self._list_as_leaving(connection, series_instance_uid)
                 self._note_removed(connection, series_instance_uid, now)
-                for table in (db.instances, db.series, db.resent_series):
+                for table in (db.instances, db.series, db.resent_series, db.expected_series):
                     connection.execute(sa.delete(table).where(table.c.series_instance_uid == series_instance_uid))
                 return True
         return False

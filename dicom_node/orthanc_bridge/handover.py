@@ -216,6 +216,7 @@ class Handover:
         if not images:
             self._settled[series.orthanc_id] = _version(series)
             return
+        self._node.expect(series.series_instance_uid, len(images))
         job_id = self._archive.send(images)
         with self._lock:
             self._sending = Sending(candidate, series, job_id, len(images), is_asked, now)

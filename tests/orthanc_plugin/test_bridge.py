@@ -80,6 +80,14 @@ def test_a_stable_series_is_sent_and_noted_only_when_all_of_it_was_acknowledged(
     assert (site.note()["state"], site.note()["images"]) == ("handed over", 3)
 
 
+def test_the_node_is_told_how_many_images_will_come(site: Site) -> None:
+    """Were Orthanc killed in the middle, the node would take the part that it has for the whole."""
+    site.orthanc.content[ONE] = series()
+    site.becomes_stable(ONE)
+    site.run()
+    assert (site.node.expected, len(site.orthanc.sent)) == ([3], 1)
+
+
 def test_what_was_handed_over_is_not_sent_again_after_a_restart(site: Site) -> None:
     site.orthanc.content[ONE] = series()
     site.hand_over()
