@@ -18,13 +18,14 @@ from tests.orthanc_plugin.matrix import OF_ORTHANC, OF_THE_NODE, Row, one_row, t
 from tests.orthanc_plugin.server import STABLE_SECONDS
 from tests.orthanc_plugin.site import Site, scan, wait_for
 
-NETWORK_SECONDS = 900.0
+NETWORK_SECONDS = 3600.0
 
 
 def main() -> int:
     """Run it; 0 when everything came back once."""
     parser = argparse.ArgumentParser(prog="deploy/bench --orthanc", description=__doc__)
     parser.add_argument("--only", choices=("network", "kills"), help="one of the two parts")
+    parser.add_argument("--threads", type=int, help="CPU threads of the network; all there are where absent")
     parser.add_argument("--keep", type=Path, help="keep storage, homes and logs in this folder")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
@@ -34,7 +35,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "node.log").open("wb") as messages:
             if options.only != "kills":
-                site = Site(folder / "network", module="dicom_node", messages=messages)
+                limits = f"inference_threads = {options.threads}" if options.threads else ""
+                site = Site(folder / "network", module="dicom_node", messages=messages, limits=limits)
                 rows += [_with_the_network(site, folder / "scan")]
             if options.only != "network":
                 rows += _kills(Site(folder / "kills", messages=messages), folder)

@@ -162,6 +162,14 @@ resent_series = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
+expected_series = sa.Table(
+    "expected_series",  # how many images of a series its sender said it would send
+    metadata,
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 counters = sa.Table(
     "counters",  # what only grows, for metrics
     metadata,

@@ -16,6 +16,9 @@ from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.counters import Counters
 from dicom_node.ledger.database import insert_or_nothing, reading
 
+EXPECTED_SECONDS = 3600.0
+"""How long a series is waited for whose sender announced more images than came."""
+
 
 @dataclass(frozen=True)
 class Association:
@@ -180,6 +183,16 @@ class Intake:
                 )
         return True
 
+    def expect(self, series_instance_uid: str, images: int, now: float) -> None:
+        """Note that a sender is about to send so many images of a series: no case is opened of fewer for an hour."""
+        table = db.expected_series
+        announced = {"images": images, "at": now}
+        with self._engine.begin() as connection:
+            row = insert_or_nothing(connection, table).values(series_instance_uid=series_instance_uid, **announced)
+            if not connection.execute(row).rowcount:
+                of_series = table.c.series_instance_uid == series_instance_uid
+                connection.execute(sa.update(table).where(of_series).values(announced))
+
     def report(self, counts: Mapping[tuple[str, str], float], now: float) -> None:
         """Put on record what the listener counted, and that it lives."""
         vital = Counters(self._engine)
@@ -218,7 +231,10 @@ class Intake:
             return tuple(Instance(**row._mapping) for row in connection.execute(statement))
 
     def quiet_series(self, now: float, quiet_seconds: float) -> tuple[QuietSeries, ...]:
-        """Series with uncased instances whose last instance and last association both ended long enough ago."""
+        """Series with uncased instances whose last instance and last association both ended long enough ago.
+
+        One of which more images were announced lately is not quiet.
+        """
         ended = sa.func.coalesce(db.associations.c.closed_at, db.associations.c.opened_at)
         still_open = (
             sa.select(db.instances.c.sop_instance_uid)
@@ -226,6 +242,15 @@ class Intake:
             .where(
                 db.instances.c.series_instance_uid == db.series.c.series_instance_uid,
                 sa.or_(db.associations.c.closed_at.is_(None), ended > now - quiet_seconds),
+            )
+            .exists()
+        )
+        still_expected = (
+            sa.select(db.expected_series.c.images)
+            .where(
+                db.expected_series.c.series_instance_uid == db.series.c.series_instance_uid,
+                db.expected_series.c.images > db.series.c.instances,
+                db.expected_series.c.at > now - EXPECTED_SECONDS,
             )
             .exists()
         )
@@ -242,6 +267,7 @@ class Intake:
                 db.series.c.instances > db.series.c.cased_instances,
                 db.series.c.last_received_at <= now - quiet_seconds,
                 ~still_open,
+                ~still_expected,
             )
             .order_by(db.series.c.last_received_at)
         )

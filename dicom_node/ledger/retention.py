@@ -67,7 +67,7 @@ class Retention:
                     note(connection, now, *series_removed(connection, series_instance_uid))
                 self._list_as_leaving(connection, series_instance_uid)
                 self._note_removed(connection, series_instance_uid, now)
-                for table in (db.instances, db.series, db.resent_series):
+                for table in (db.instances, db.series, db.resent_series, db.expected_series):
                     connection.execute(sa.delete(table).where(table.c.series_instance_uid == series_instance_uid))
                 return True
         return False

@@ -1,7 +1,8 @@
 """How the series that were received stand, and having their cases run again; for who knows the token.
 
-``GET /series``: how many are unfinished. ``GET /series/UID``: one of them. ``POST /series/UID/rerun``. Answers name
-states and reasons; no patient.
+``GET /series``: how many are unfinished. ``GET /series/UID``: one of them. ``POST /series/UID/rerun``. ``POST
+/series/UID/expect/IMAGES``: so many are about to be sent, and no case is opened of fewer, should the connection break
+off. Answers name states and reasons; no patient.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from dicom_node.errors import NodeError, UsageError
 from dicom_node.ledger import database as db
 from dicom_node.ledger.cases import FINAL_STATES
 from dicom_node.ledger.database import reading
+from dicom_node.ledger.intake import Intake
 from dicom_node.monitoring.connection import impatient_engine
 from dicom_node.rerun import run_case_again
 from dicom_node.settings import Settings
 
-_SERIES: Final = re.compile(r"/series(?:/([0-9.]{1,64})(/rerun)?)?")
+_SERIES: Final = re.compile(r"/series(?:/(?P<uid>[0-9.]{1,64})(?P<post>/rerun|/expect/(?P<images>[0-9]{1,6}))?)?")
 Reply = tuple[int, dict[str, Any]]
 
 
@@ -52,18 +54,23 @@ class SeriesDesk:
         if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
             return 401, {"reason": "the token is not that of [monitoring]"}
         match = _SERIES.fullmatch(path)
-        if match is None or (match[2] is not None) != (method == "POST"):
-            return 404, {"reason": "ask GET /series, GET /series/UID or POST /series/UID/rerun"}
+        if match is None or (match["post"] is not None) != (method == "POST"):
+            return 404, {
+                "reason": "ask GET /series, GET /series/UID, POST /series/UID/rerun, /series/UID/expect/IMAGES"
+            }
         try:
-            return self._answer(match[1], rerun=match[2] is not None)
+            return 200, self._answer(match)
         except (SQLAlchemyError, NodeError) as error:
             return 503, {"reason": f"the ledger cannot be used: {type(error).__name__}"}
 
-    def _answer(self, series: str | None, *, rerun: bool) -> Reply:
-        engine = impatient_engine(self._settings)
+    def _answer(self, asked: re.Match[str]) -> dict[str, Any]:
+        engine, series = impatient_engine(self._settings), asked["uid"]
         if series is None:
-            return 200, {"unfinished": _unfinished(engine)}
-        return 200, self._rerun(engine, series) if rerun else _series(engine, series)
+            return {"unfinished": _unfinished(engine)}
+        if asked["images"] is not None:
+            Intake(engine).expect(series, int(asked["images"]), self._clock())
+            return {"expected": int(asked["images"])}
+        return _series(engine, series) if asked["post"] is None else self._rerun(engine, series)
 
     def _rerun(self, engine: sa.Engine, series: str) -> dict[str, Any]:
         """Have the last case of a series run again, where it has ended."""

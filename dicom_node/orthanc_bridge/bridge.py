@@ -22,6 +22,8 @@ from dicom_node.orthanc_bridge.settings import BridgeSettings, read_settings
 
 AFTER_ERROR_SECONDS = 5.0
 STOP_SECONDS = 30.0
+_KEPT: list[Callable[..., None]] = []
+"""Callbacks that live as long as Python: release 5.0 of Orthanc's plugin crashes at its end when they do not."""
 
 
 class Bridge:
@@ -99,6 +101,8 @@ class Bridge:
         return min(self.handover.work(), self.reconciliation.work())
 
     def _run(self) -> None:
+        if hasattr(self._orthanc, "SetCurrentThreadName"):
+            self._orthanc.SetCurrentThreadName("dicom-node")  # what later releases write before each line of their log
         while not self._stop.is_set():
             try:
                 pause = self.turn()
@@ -126,9 +130,11 @@ def install(orthanc: OrthancModule, also: Callable[[int, int, str], None] | None
         if also is not None:
             also(change, level, resource)
 
-    orthanc.RegisterOnChangeCallback(on_change)
     routes = Routes(bridge)
-    for pattern, answer in zip(PATTERNS, (routes.overview, routes.series, routes.rerun), strict=True):
+    answers = (routes.overview, routes.series, routes.rerun)
+    _KEPT.extend((on_change, *answers))
+    orthanc.RegisterOnChangeCallback(on_change)
+    for pattern, answer in zip(PATTERNS, answers, strict=True):
         orthanc.RegisterRestCallback(pattern, answer)
     if hasattr(orthanc, "ExtendOrthancExplorer"):
         orthanc.ExtendOrthancExplorer(EXPLORER.read_text(encoding="utf-8"))

@@ -78,7 +78,7 @@ class Handover:
         log: Callable[[str], None],
     ) -> None:
         self._archive, self._node, self._settings, self._since = archive, node, settings, since
-        self._clock, self._log = clock, log
+        self._clock, self._log, self._started = clock, log, clock()
         self._lock, self._notes = threading.Lock(), threading.Lock()
         self._candidates: dict[str, Candidate] = {}
         self._sending: Sending | None = None
@@ -191,8 +191,8 @@ class Handover:
         if not is_known or is_done or (is_too_old(series, self._since) and not is_asked):
             self._settled[series.orthanc_id] = _version(series)
             return
-        quiet_at = series.last_update + self._settings.stable_seconds
-        if now < quiet_at:  # Orthanc was started again in the middle of it: the sender may go on
+        quiet_at = max(series.last_update, self._started) + self._settings.stable_seconds
+        if now < quiet_at:  # Orthanc may have ended in the middle of it: the sender gets its time to go on
             self._put_back(replace(candidate, due=quiet_at))
             return
         self._require_listener()
@@ -216,6 +216,7 @@ class Handover:
         if not images:
             self._settled[series.orthanc_id] = _version(series)
             return
+        self._node.expect(series.series_instance_uid, len(images))
         job_id = self._archive.send(images)
         with self._lock:
             self._sending = Sending(candidate, series, job_id, len(images), is_asked, now)

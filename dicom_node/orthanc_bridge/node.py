@@ -51,6 +51,10 @@ class NodeQuestions:
         """What became of a series there: ``images``, ``state`` and ``reason`` of its last case."""
         return self._ask(f"/series/{series_instance_uid}")
 
+    def expect(self, series_instance_uid: str, images: int) -> None:
+        """Tell it how many images are about to come, so that it segments no fewer should the connection break off."""
+        self._ask(f"/series/{series_instance_uid}/expect/{images}", method="POST")
+
     def rerun(self, series_instance_uid: str) -> dict[str, Any] | None:
         """Have the last case of a series run again: ``rerun`` and, where it does not, ``reason``."""
         return self._ask(f"/series/{series_instance_uid}/rerun", method="POST")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries, Delivery
-from dicom_node.ledger.intake import Association, Instance, Intake
+from dicom_node.ledger.intake import EXPECTED_SECONDS, Association, Instance, Intake
 from dicom_node.monitoring.series import SeriesDesk
 from dicom_node.settings import parse_settings
 from tests.ledger.test_cases import CASE
@@ -95,6 +95,18 @@ def test_results_that_arrived_are_delivered_again_where_they_are_missing(desk: D
 def test_a_case_that_is_running_is_left_alone(desk: Desk) -> None:
     assert desk.ask(SERIES + "/rerun", "POST") == (200, {"rerun": False, "reason": "its case is waiting"})
     assert desk.cases.get(CASE.case_id).attempt == 1
+
+
+def test_no_case_is_opened_of_fewer_images_than_were_announced(desk: Desk) -> None:
+    desk.cases.advance(CASE.case_id, "done", 2000.0)
+    assert desk.ask(SERIES + "/expect/2", "POST") == (200, {"expected": 2})
+    desk.receive("1.2.3.4")
+    desk.intake.close_association("1.2.3.4", 3.0)
+    assert desk.intake.quiet_series(5000.0, 10.0) == ()
+    assert len(desk.intake.quiet_series(5000.0 + EXPECTED_SECONDS, 10.0)) == 1, "not for ever"
+    desk.receive("1.2.3.5")
+    desk.intake.close_association("1.2.3.5", 3.0)
+    assert len(desk.intake.quiet_series(5000.0, 10.0)) == 1
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,16 @@ class FakeNode(NodeQuestions):
         self.unfinished_series: int | None = None
         self.state: dict[str, Any] | None = None
         self.rerun_series: list[str] = []
+        self.expected: list[int] = []
 
     def unfinished(self) -> int | None:
         return self.unfinished_series
 
     def series(self, series_instance_uid: str) -> dict[str, Any] | None:
         return self.state
+
+    def expect(self, series_instance_uid: str, images: int) -> None:
+        self.expected.append(images)
 
     def rerun(self, series_instance_uid: str) -> dict[str, Any] | None:
         self.rerun_series.append(series_instance_uid)

@@ -11,14 +11,16 @@ from typing import IO, Any
 
 from pydicom import dcmread
 
-from dicom_node.settings import load_settings
+from dicom_node.settings import DestinationTable, load_settings
 from tests.orthanc_plugin.server import TOKEN, PluginServer
+from tests.peers import destination
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
 from tests.running_node import RunningNode, write_config
 
 QUICK_NODE = "tests.quick.node"
-PATIENT_SECONDS = 240.0
+PATIENT_SECONDS = 600.0
+"""On a machine that does much else; alone, a scan takes half a minute."""
 COMPLETE = ["CT", "MR", "RTSTRUCT", "RTSTRUCT", "SEG", "SEG"]
 
 
@@ -53,21 +55,29 @@ class Site:
         folder: For everything.
         module: The node, or the one with a stand-in for its network.
         messages: Where the node's log goes.
+        others: Further destinations, which get the same results.
+        limits: The node's ``[limits]``, as TOML.
         server: Changes to the Orthanc.
     """
 
     def __init__(
-        self, folder: Path, *, module: str = QUICK_NODE, messages: IO[bytes] | None = None, **server: Any
+        self,
+        folder: Path,
+        *,
+        module: str = QUICK_NODE,
+        messages: IO[bytes] | None = None,
+        others: Sequence[DestinationTable] = (),
+        limits: str = "",
+        **server: Any,
     ) -> None:
         config = write_config(folder / "node", quiet_seconds=1.0)
         monitoring = free_port()
         self.orthanc = PluginServer(folder / "orthanc", load_settings(config).node.port, monitoring, **server)
+        back = destination("orthanc", "ORTHANC", self.orthanc.dicom_port)
         config.write_text(
             config.read_text() + f'[monitoring]\nport = {monitoring}\ntoken = "{TOKEN}"\n'
-            '[[peer]]\nae_title = "*"\naddress = "127.0.0.0/8"\n'
-            '[[destination]]\nname = "orthanc"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\n'
-            f"port = {self.orthanc.dicom_port}\n"
-            "retry_seconds = [1, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10, 10]\n"
+            f'[limits]\n{limits}\n[[peer]]\nae_title = "*"\naddress = "127.0.0.0/8"\n'
+            + "".join(map(_toml, (back, *others)))
         )
         self.node = RunningNode(config, module=module, messages=messages)
 
@@ -108,6 +118,13 @@ class Site:
         if len(there) != sent.images + len(planned):
             problems.append(f"{len(there)} instances in the study, {sent.images} images and {len(planned)} results")
         return problems
+
+
+def _toml(table: DestinationTable) -> str:
+    return (
+        f'[[destination]]\nname = "{table.name}"\nae_title = "{table.ae_title}"\nhost = "{table.host}"\n'
+        f"port = {table.port}\nretry_seconds = [1, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10, 10]\n"
+    )
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENT_SECONDS, look: float = 0.1) -> float:

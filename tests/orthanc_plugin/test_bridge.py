@@ -40,11 +40,12 @@ class Site:
         self.node = FakeNode(self.settings)
         self.restart()
 
-    def restart(self) -> None:
-        """A new process of Orthanc, with the same database."""
+    def restart(self, pause: float = 61.0) -> None:
+        """A new process of Orthanc, with the same database, and a pause after that."""
         module: OrthancModule = self.orthanc  # type: ignore[assignment] # an exception type stands where one is named
         self.bridge = Bridge(module, self.settings, self.node, lambda: self.now)
         self.bridge.prepare()
+        self.now += pause
 
     def run(self, turns: int = 20) -> None:
         for _ in range(turns):
@@ -80,6 +81,14 @@ def test_a_stable_series_is_sent_and_noted_only_when_all_of_it_was_acknowledged(
     assert (site.note()["state"], site.note()["images"]) == ("handed over", 3)
 
 
+def test_the_node_is_told_how_many_images_will_come(site: Site) -> None:
+    """Were Orthanc killed in the middle, the node would take the part that it has for the whole."""
+    site.orthanc.content[ONE] = series()
+    site.becomes_stable(ONE)
+    site.run()
+    assert (site.node.expected, len(site.orthanc.sent)) == ([3], 1)
+
+
 def test_what_was_handed_over_is_not_sent_again_after_a_restart(site: Site) -> None:
     site.orthanc.content[ONE] = series()
     site.hand_over()
@@ -104,15 +113,16 @@ def test_a_series_that_was_being_sent_when_orthanc_was_killed_is_sent_again(site
     assert len(site.orthanc.sent) == 2
 
 
-def test_the_first_images_after_a_restart_are_waited_for(site: Site) -> None:
-    """Orthanc calls every series stable once it has started, those that are just arriving too."""
+def test_who_was_sending_when_orthanc_was_killed_gets_time_to_go_on(site: Site) -> None:
+    """Orthanc calls every series stable once it has started, those that were just arriving too."""
     site.orthanc.content[ONE] = series()
-    site.now = 2e6 + 30
+    site.restart(pause=0.0)
     site.run()
     assert site.orthanc.sent == []
-    site.now = 2e6 + 61
+    site.orthanc.content[ONE].instances["sent after the start"] = CT
+    site.now += 61
     site.run()
-    assert len(site.orthanc.sent) == 1
+    assert [len(each) for each in site.orthanc.sent] == [4]
 
 
 def test_late_images_make_a_series_go_again_whole(site: Site) -> None:
