@@ -40,7 +40,7 @@ from dicom_node.receive.offered import application_entity
 from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
-from dicom_node.receive.store_messages import exchange_directly
+from dicom_node.receive.store_exchange import exchange_directly
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
@@ -53,7 +53,6 @@ log = get_logger("receive")
 _SETTLE_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long the answer to the last C-STORE may take to leave before a stop aborts its association."""
-_COMMENT_CHARACTERS = 64  # ErrorComment is LO
 
 
 class Listener:
@@ -219,7 +218,6 @@ class Listener:
         guard_connection(event.assoc, self._settings.limits, self._memory)
         make_prompt(event.assoc)
         survive_pdus(event.assoc)
-        exchange_directly(event.assoc)
 
     def _on_requested(self, event: evt.Event) -> None:
         caller: Caller | None = None
@@ -252,6 +250,7 @@ class Listener:
         self._associations.begin(
             event.assoc, calling_ae=requestor.ae_title, address=requestor.address, alive=event.assoc.is_alive
         )
+        exchange_directly(event.assoc, self._store)
         log.info("association opened", calling_ae=requestor.ae_title, address=requestor.address)
 
     def _on_end(self, event: evt.Event) -> None:
@@ -264,24 +263,27 @@ class Listener:
         return 0x0000
 
     def _on_store(self, event: evt.Event) -> Dataset:
+        return _response(self._store(event.assoc, _arrival(event)))
+
+    def _store(self, association: Association, arrival: Arrival) -> Answer:
         with self._stored:
             if self._stopping.is_set():
-                return _response(Answer(OUT_OF_RESOURCES, "the node is stopping; send again later"))
+                return Answer(OUT_OF_RESOURCES, "the node is stopping; send again later")
             self._storing += 1
         try:
-            with guarded(event.assoc).storing():
-                arrival = _arrival(event)
+            with guarded(association).storing():
                 answer = self._reception.store(
                     arrival,
-                    lambda: self._associations.on_record(event.assoc),
-                    self._occupancy.peer_of(event.assoc),
+                    lambda: self._associations.on_record(association),
+                    self._occupancy.peer_of(association),
                 )
-            self._counts.count_answer(answer.status, event.assoc.requestor.ae_title, len(arrival.encoded))
-            return _response(answer)
+            self._counts.count_answer(answer.status, association.requestor.ae_title, len(arrival.encoded))
         except Exception:
             # The last resort: whatever went wrong in our code, the sender keeps its instance and we learn of it.
             log.exception("instance not stored", reason="internal error")
-            return _response(Answer(PROCESSING_FAILURE, "internal error; the instance was not stored"))
+            return Answer(PROCESSING_FAILURE, "internal error; the instance was not stored")
+        else:
+            return answer
         finally:
             with self._stored:
                 self._storing -= 1
@@ -353,5 +355,5 @@ def _response(answer: Answer) -> Dataset:
     response = Dataset()
     response.Status = answer.status
     if answer.comment:
-        response.ErrorComment = answer.comment.encode("ascii", "replace").decode()[:_COMMENT_CHARACTERS]
+        response.ErrorComment = answer.error_comment
     return response
