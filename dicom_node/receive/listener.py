@@ -42,6 +42,7 @@ from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_exchange import exchange_directly
 from dicom_node.receive.storing import OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Arrival, Reception
+from dicom_node.receive.uid_checks import remember_uid_checks
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
 from dicom_node.uids import (
@@ -77,6 +78,7 @@ class Listener:
         self._intake = intake
         self._wanted_port = settings.node.port if port is None else port
         self._now = now
+        remember_uid_checks()
         self._ae = application_entity(settings)
         self._servers: list[GatedServer] = []
         self._occupancy = Occupancy(settings.limits)
