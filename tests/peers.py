@@ -108,11 +108,13 @@ class Peer:
         destination: Where it listens.
         folder: Where it keeps its files.
         http_port: Port of its REST API, Orthanc alone.
+        process_id: Of the server, Orthanc alone.
     """
 
     destination: DestinationTable
     folder: Path
     http_port: int = 0
+    process_id: int = 0
 
     def rest(self, method: str, path: str, body: object = None) -> Any:
         """Call Orthanc's REST API; the decoded JSON answer."""
@@ -193,8 +195,8 @@ def orthanc(folder: Path, modalities: dict[str, int] | None = None) -> Iterator[
             }
         )
     )
-    with running([ORTHANC, str(configuration)], port, folder=folder):
-        yield Peer(destination("orthanc", "ORTHANC", port, timeout_seconds=30.0), storage, http_port)
+    with running([ORTHANC, str(configuration)], port, folder=folder) as process:
+        yield Peer(destination("orthanc", "ORTHANC", port, timeout_seconds=30.0), storage, http_port, process.pid)
 
 
 @dataclass(frozen=True)
