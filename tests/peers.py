@@ -109,11 +109,13 @@ class Peer:
         destination: Where it listens.
         folder: Where it keeps its files.
         http_port: Port of its REST API, Orthanc alone.
+        process_id: Of the server, Orthanc alone.
     """
 
     destination: DestinationTable
     folder: Path
     http_port: int = 0
+    process_id: int = 0
 
     def rest(self, method: str, path: str, body: object = None) -> Any:
         """Call Orthanc's REST API; the decoded JSON answer."""
@@ -212,7 +214,7 @@ def orthanc(
     )
     with running([ORTHANC, str(configuration)], port, folder=folder) as process:
         await_port(http_port, process)  # opened after that of DICOM, a plugin later still
-        yield Peer(destination("orthanc", "ORTHANC", port, timeout_seconds=30.0), storage, http_port)
+        yield Peer(destination("orthanc", "ORTHANC", port, timeout_seconds=30.0), storage, http_port, process.pid)
 
 
 @dataclass(frozen=True)

@@ -290,8 +290,13 @@ def reading(engine: sa.Engine) -> sa.Connection:
 
 def insert_or_nothing(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that does nothing where the key is on record already; ``rowcount`` tells which."""
+    return one_or_nothing(connection.dialect.name, table)
+
+
+def one_or_nothing(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """The statement of :func:`insert_or_nothing` for a dialect, to be built once and used often."""
     counting = {"preserve_rowcount": True}  # without it SQLAlchemy answers -1 on PostgreSQL, as if always inserted
-    if connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing().execution_options(**counting)
     return postgresql.insert(table).on_conflict_do_nothing().execution_options(**counting)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,7 +15,8 @@ from dicom_node.ledger.audit_facts import received
 from dicom_node.ledger.commitment_requests import CommitmentRequests
 from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.counters import Counters
-from dicom_node.ledger.database import insert_or_nothing, reading
+from dicom_node.ledger.database import insert_or_nothing, one_or_nothing, reading
+from dicom_node.ledger.driver import Prepared, lookup, transaction
 
 EXPECTED_SECONDS = 3600.0
 """How long a series is waited for whose sender announced more images than came."""
@@ -47,17 +49,23 @@ class Instance:
     association_id: str
 
 
-# Built once: SQLAlchemy takes longer to put a statement together than SQLite to carry it out.
-_ONE_INSTANCE = sa.select(db.instances).where(db.instances.c.sop_instance_uid == sa.bindparam("uid"))
-_ONE_MORE_INSTANCE = (
-    sa.update(db.series)
-    .where(db.series.c.series_instance_uid == sa.bindparam("uid"))
-    .values(
-        instances=db.series.c.instances + 1,
-        last_received_at=sa.bindparam("received_at"),
-        last_association_id=sa.bindparam("by"),
-    )
-)
+class _HotStatements:
+    """What every received image needs, in the words of one database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        images, series, leaving = db.instances, db.series, db.leaving_images
+        uid: sa.BindParameter[str] = sa.bindparam("uid")
+        columns = [images.c[each.name] for each in fields(Instance)]
+        another = {
+            "instances": series.c.instances + sa.literal_column("1"),
+            "last_received_at": sa.bindparam("received_at"),
+            "last_association_id": sa.bindparam("association_id"),
+        }
+        self.find = Prepared(sa.select(*columns).where(images.c.sop_instance_uid == uid), engine)
+        self.stay = Prepared(sa.delete(leaving).where(leaving.c.sop_instance_uid == uid), engine)
+        self.add = Prepared(one_or_nothing(engine.dialect.name, images), engine)
+        self.wake = Prepared(sa.update(series).where(series.c.series_instance_uid == uid).values(another), engine)
+        self.begin_series = Prepared(one_or_nothing(engine.dialect.name, series), engine)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Intake:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._hot = _HotStatements(engine)
         self.commitments = Commitments(engine)
         self.commitment_requests = CommitmentRequests(engine)
 
@@ -120,9 +129,9 @@ class Intake:
 
     def find(self, sop_instance_uid: str) -> Instance | None:
         """The record of an instance, or None."""
-        with reading(self._engine) as connection:
-            row = connection.execute(_ONE_INSTANCE, {"uid": sop_instance_uid}).one_or_none()
-        return Instance(**row._mapping) if row else None
+        with lookup(self._engine) as cursor:
+            row = self._hot.find.run(cursor, {"uid": sop_instance_uid}).fetchone()
+        return Instance(*row) if row else None
 
     def record(self, instance: Instance, is_in_place: Callable[[Instance], bool] = lambda _: True) -> bool:
         """Put an instance on record and wake its series; once this returns it is durable.
@@ -155,17 +164,15 @@ class Intake:
         Returns:
             Whether each is new; None where its file is not in place, and nothing was recorded of it.
         """
-        with self._engine.begin() as connection:
-            uids = [instance.sop_instance_uid for instance in instances]
-            # from here on nobody removes them
-            connection.execute(sa.delete(db.leaving_images).where(db.leaving_images.c.sop_instance_uid.in_(uids)))
-            return [self._record_one(connection, each) if is_in_place(each) else None for each in instances]
+        with transaction(self._engine) as cursor:
+            for instance in instances:  # from here on nobody removes them
+                self._hot.stay.run(cursor, {"uid": instance.sop_instance_uid})
+            return [self._record_one(cursor, each) if is_in_place(each) else None for each in instances]
 
-    def _record_one(self, connection: sa.Connection, instance: Instance) -> bool:
-        insert = insert_or_nothing(connection, db.instances)
-        is_new = connection.execute(insert, vars(instance)).rowcount != 0
+    def _record_one(self, cursor: Any, instance: Instance) -> bool:
+        is_new = bool(self._hot.add.run(cursor, vars(instance)).rowcount)
         if is_new:
-            self._wake_series(connection, instance)
+            self._wake_series(cursor, instance)
         return is_new
 
     def note_resent(self, series_instance_uid: str, now: float) -> bool:
@@ -274,8 +281,8 @@ class Intake:
         with reading(self._engine) as connection:
             return tuple(QuietSeries(**row._mapping) for row in connection.execute(statement))
 
-    @staticmethod
-    def _wake_series(connection: sa.Connection, instance: Instance) -> None:
+    def _wake_series(self, cursor: Any, instance: Instance) -> None:
+        latest = {**vars(instance), "uid": instance.series_instance_uid}
         first = {
             "series_instance_uid": instance.series_instance_uid,
             "study_instance_uid": instance.study_instance_uid,
@@ -284,12 +291,6 @@ class Intake:
             "last_received_at": instance.received_at,
             "last_association_id": instance.association_id,
         }
-        latest = {
-            "uid": instance.series_instance_uid,
-            "received_at": instance.received_at,
-            "by": instance.association_id,
-        }
-        insert = insert_or_nothing(connection, db.series)
-        connection.execute(insert, first)
-        while not connection.execute(_ONE_MORE_INSTANCE, latest).rowcount:
-            connection.execute(insert, first)  # PostgreSQL: the series was leaving the record at this moment
+        while not self._hot.wake.run(cursor, latest).rowcount:
+            # its first image; or, on PostgreSQL, the series was leaving the record at this moment
+            self._hot.begin_series.run(cursor, first)

@@ -28,7 +28,7 @@ ABORT_SECONDS: Final = 2.0
 """How long an A-ABORT may take to leave before a stop cuts its connection."""
 _HEADER_BYTES: Final = 6
 _KNOWN_PDUS: Final = range(0x01, 0x08)  # PS3.8 9.3.1
-_P_DATA: Final = 0x04
+P_DATA_TF: Final = 0x04
 _log = get_logger("receive")
 
 
@@ -59,7 +59,10 @@ class GuardedSocket(AssociationSocket):
         self._is_over = False
         self._header = b""
         self._early = b""
+        self._pdu_header = bytearray()
+        self._allowed: float | None = None
         self._storing = False
+        self._forget_otherwise: Callable[[], None] = lambda: None
         self._tune()
 
     @property
@@ -94,7 +97,7 @@ class GuardedSocket(AssociationSocket):
         return not isinstance(self.socket, ssl.SSLSocket) or self._has_begun(self.socket)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read the header or the rest of a PDU; fewer bytes when the peer closes.
+        """Read the header or the rest of a PDU, as pynetdicom does; fewer bytes when the peer closes.
 
         Raises:
             OSError: The PDU is longer than we announced, or not complete in time, or its message is beyond a limit;
@@ -103,17 +106,48 @@ class GuardedSocket(AssociationSocket):
         try:
             content = self._recv(nr_bytes)
         except OSError as error:
-            self._log_cut(error)
-            self.end()
+            self.give_up(error)
             raise
         if len(content) < nr_bytes:
             self.end()
         return content
 
+    def read_header(self) -> tuple[int, int]:
+        """Begin to read a PDU: its type, and the bytes of its variable field; its time runs from here.
+
+        Raises:
+            OSError: As :meth:`recv` does, and where the peer closes.
+        """
+        self._restart_clock()
+        self._pdu_header = self.read(_HEADER_BYTES)
+        kind, length = self._pdu_header[0], int.from_bytes(self._pdu_header[2:], "big")
+        if kind == P_DATA_TF and length > MAXIMUM_PDU:
+            raise _too_long(length)
+        return kind, length
+
+    def read(self, count: int) -> bytearray:
+        """Read so many bytes of the PDU that was begun.
+
+        Raises:
+            OSError: As :meth:`recv` does, and where the peer closes.
+        """
+        content = self._read(count)
+        if len(content) < count:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the peer closed the connection in the middle of a PDU")
+        return content
+
+    def when_over(self, forget: Callable[[], None]) -> None:
+        """Have something called when no message will become whole any more; maybe more than once."""
+        self._forget_otherwise = forget
+
+    def unread(self, begun: bytes = b"") -> None:
+        """Give the header of the PDU back, and what was read of it: :meth:`recv` begins with them."""
+        self._early = bytes(self._pdu_header) + begun + self._early
+
     def send(self, bytestream: bytes) -> None:
         """Send a PDU; a peer that does not read for as long as it may take to send one is cut off."""
         with suppress(OSError):  # closed meanwhile: pynetdicom finds out as it sends
-            cast(socket.socket, self.socket).settimeout(self._limits.pdu_seconds)
+            self._allow(self._limits.pdu_seconds)
         super().send(bytestream)
 
     def close(self) -> None:
@@ -146,6 +180,11 @@ class GuardedSocket(AssociationSocket):
             with suppress(OSError):  # the peer has closed it already
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def give_up(self, error: OSError) -> None:
+        """Reading failed: nothing more is read."""
+        self._log_cut(error)
+        self.end()
+
     def _log_cut(self, error: OSError) -> None:
         if isinstance(error, MessageRefused | TimeoutError):
             reason = str(error) if isinstance(error, MessageRefused) else "a PDU was not complete in time"
@@ -165,36 +204,41 @@ class GuardedSocket(AssociationSocket):
     def _forget_message(self) -> None:
         """Free what came of a message that will not be whole: pynetdicom keeps ended associations for half a minute."""
         self.assoc.dimse.message = None
+        self._forget_otherwise()
         self.guard.release()
 
     def _recv(self, count: int) -> bytearray:
         if self._header:
             kind, self._header = self._header[0], b""
             if count > MAXIMUM_PDU:
-                raise MessageRefused(f"a PDU of {count} bytes came, {MAXIMUM_PDU} are allowed")
+                raise _too_long(count)
             body = self._read(count)
-            if kind == _P_DATA:
+            if kind == P_DATA_TF:
                 self.guard.take(body)
             return body
-        if not self._is_first:
-            self._deadline = self._now() + self._limits.pdu_seconds
-        self._is_first = False
+        self._restart_clock()
         header = self._read(count)
         if len(header) == _HEADER_BYTES and header[0] in _KNOWN_PDUS:
             self._header = bytes(header)
         return header
 
+    def _restart_clock(self) -> None:
+        if not self._is_first:
+            self._deadline = self._now() + self._limits.pdu_seconds
+        self._is_first = False
+
     def _read(self, count: int) -> bytearray:
         connection = cast(socket.socket, self.socket)
         content = bytearray(count)
         filled = min(count, len(self._early))
-        content[:filled], self._early = self._early[:filled], self._early[filled:]
+        if filled:
+            content[:filled], self._early = self._early[:filled], self._early[filled:]
         view = memoryview(content)
         while filled < count:
             left = self._deadline - self._now()
             if left <= 0:
                 raise TimeoutError(errno.ETIMEDOUT, "a PDU was not complete in time")
-            connection.settimeout(left)
+            self._allow(left)
             received = connection.recv_into(view[filled:])
             if not received:
                 return content[:filled]
@@ -203,7 +247,7 @@ class GuardedSocket(AssociationSocket):
 
     def _has_begun(self, connection: ssl.SSLSocket) -> bool:
         try:
-            connection.settimeout(0)
+            self._allow(0.0)
             self._early = connection.recv(1)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
@@ -211,12 +255,23 @@ class GuardedSocket(AssociationSocket):
             return True  # reading tells pynetdicom
         return True
 
+    def _allow(self, seconds: float) -> None:
+        """Have a call on the connection wait so long at most, or up to a second longer: to say so is a system call."""
+        if self._allowed is not None and 0 < seconds <= self._allowed <= seconds + 1.0:
+            return
+        cast(socket.socket, self.socket).settimeout(seconds)
+        self._allowed = seconds
+
     def _tune(self) -> None:
         connection = cast(socket.socket, self.socket)
         # Without this every C-STORE response waits for the peer's delayed acknowledgement, some 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.settimeout(self._limits.pdu_seconds)
+        self._allow(self._limits.pdu_seconds)
+
+
+def _too_long(length: int) -> MessageRefused:
+    return MessageRefused(f"a PDU of {length} bytes came, {MAXIMUM_PDU} are allowed")
 
 
 def guard_connection(association: Association, limits: LimitsTable, memory: ReceivingMemory) -> None:

@@ -46,8 +46,9 @@ from dicom_node.receive.offered import application_entity
 from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
-from dicom_node.receive.store_messages import exchange_directly
+from dicom_node.receive.store_exchange import exchange_directly
 from dicom_node.receive.storing import Answer, Arrival, Reception
+from dicom_node.receive.uid_checks import remember_uid_checks
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
 from dicom_node.uids import (
@@ -59,7 +60,6 @@ log = get_logger("receive")
 _SETTLE_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long the answer to the last C-STORE may take to leave before a stop aborts its association."""
-_COMMENT_CHARACTERS = 64  # ErrorComment is LO
 
 
 class Listener:
@@ -84,6 +84,7 @@ class Listener:
         self._intake = intake
         self._wanted_port = settings.node.port if port is None else port
         self._now = now
+        remember_uid_checks()
         self._ae = application_entity(settings)
         self._servers: list[GatedServer] = []
         self._occupancy = Occupancy(settings.limits)
@@ -263,7 +264,6 @@ class Listener:
         guard_connection(event.assoc, self._settings.limits, self._memory)
         make_prompt(event.assoc)
         survive_pdus(event.assoc)
-        exchange_directly(event.assoc)
 
     def _on_requested(self, event: evt.Event) -> None:
         caller: Caller | None = None
@@ -298,6 +298,7 @@ class Listener:
         self._associations.begin(
             event.assoc, calling_ae=requestor.ae_title, address=requestor.address, alive=event.assoc.is_alive
         )
+        exchange_directly(event.assoc, self._store)
         log.info("association opened", calling_ae=requestor.ae_title, address=requestor.address)
 
     def _on_end(self, event: evt.Event) -> None:
@@ -310,14 +311,19 @@ class Listener:
         return 0x0000
 
     def _on_store(self, event: evt.Event) -> Dataset:
-        with guarded(event.assoc).storing():
-            answer = self._desk.store(
-                lambda: _arrival(event),
-                lambda: self._associations.on_record(event.assoc),
-                self._occupancy.peer_of(event.assoc),
-                event.assoc.requestor.ae_title,
+        return _response(self._take(event.assoc, lambda: _arrival(event)))
+
+    def _store(self, association: Association, arrival: Arrival) -> Answer:
+        return self._take(association, lambda: arrival)
+
+    def _take(self, association: Association, read: Callable[[], Arrival]) -> Answer:
+        with guarded(association).storing():
+            return self._desk.store(
+                read,
+                lambda: self._associations.on_record(association),
+                self._occupancy.peer_of(association),
+                association.requestor.ae_title,
             )
-        return _response(answer)
 
     def _settle(self) -> None:
         while not self._stopping.wait(_SETTLE_SECONDS):
@@ -386,5 +392,5 @@ def _response(answer: Answer) -> Dataset:
     response = Dataset()
     response.Status = answer.status
     if answer.comment:
-        response.ErrorComment = answer.comment.encode("ascii", "replace").decode()[:_COMMENT_CHARACTERS]
+        response.ErrorComment = answer.error_comment
     return response

@@ -113,14 +113,19 @@ class MessageGuard:
             length = int.from_bytes(pdu[position : position + 4], "big")
             if length < 2 or position + 4 + length > len(pdu):
                 return  # pynetdicom finds that out too, and aborts
-            self._take_fragment(pdu[position + 5], length - 2)
+            self.take_fragment(pdu[position + 5], length - 2)
             position += 4 + length
 
-    def release(self) -> None:
-        """The message was dealt with: its memory is free again."""
-        self._memory.release(self)
+    def take_fragment(self, header: int, size: int) -> None:
+        """Count one presentation data value (PS3.8 9.3.5.1), before or after its bytes were read.
 
-    def _take_fragment(self, header: int, size: int) -> None:
+        Args:
+            header: Its message control header.
+            size: Bytes behind that.
+
+        Raises:
+            MessageRefused: As :meth:`take` does.
+        """
         # A message ends with its data set; one that has none ends when the next command begins.
         if self._begun_at is None or (header & _COMMAND and self._command_is_whole):
             self._begin()
@@ -137,6 +142,10 @@ class MessageGuard:
         self._require_within_limits()
         if header & _LAST and not header & _COMMAND:
             self._begun_at = None
+
+    def release(self) -> None:
+        """The message was dealt with: its memory is free again."""
+        self._memory.release(self)
 
     def _begin(self) -> None:
         self._memory.release(self)

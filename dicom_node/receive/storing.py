@@ -43,6 +43,7 @@ CANNOT_UNDERSTAND = 0xC000
 RESENT_SECONDS = 60.0
 """That images of a series come again is noted this often at most; retention waits much longer than this."""
 _RESENT_SERIES = 1000
+_COMMENT_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Answer:
 
     status: int
     comment: str = ""
+
+    @property
+    def error_comment(self) -> str:
+        """The words as ErrorComment holds them (PS3.7 C.4.2), a LO."""
+        return self.comment.encode("ascii", "replace").decode()[:_COMMENT_CHARACTERS]
 
 
 class _Refusal(Exception):

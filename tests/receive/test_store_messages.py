@@ -13,7 +13,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP
 from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_STORE
 from pynetdicom.dsutils import decode, encode
 
-from dicom_node.receive.store_messages import decode_store_request, encode_success
+from dicom_node.receive.store_messages import StoreRequest, decode_store_request, encode_success
 from dicom_node.uids import is_uid
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -39,10 +39,9 @@ def command_of(primitive: C_STORE) -> bytes:
 @given(instance=uids, message=st.integers(0, 65535), priority=st.sampled_from([0, 1, 2]))
 def test_a_request_is_what_was_sent(instance: str, message: int, priority: int) -> None:
     sent = request(instance, message=message, priority=priority)
-    read = decode_store_request(command_of(sent))
-    assert read is not None
-    for name in ("MessageID", "Priority", "AffectedSOPClassUID", "AffectedSOPInstanceUID"):
-        assert getattr(read, name) == getattr(sent, name)
+    assert decode_store_request(command_of(sent)) == StoreRequest(
+        sent.MessageID, sent.AffectedSOPClassUID, sent.AffectedSOPInstanceUID
+    )
 
 
 @given(instance=uids, message=st.integers(0, 65535))
@@ -50,7 +49,7 @@ def test_a_success_is_read_by_pynetdicom(instance: str, message: int) -> None:
     answer = C_STORE()
     answer.MessageIDBeingRespondedTo, answer.Status = message, 0
     answer.AffectedSOPClassUID, answer.AffectedSOPInstanceUID = UID(CT), UID(instance)
-    encoded = encode_success(answer)
+    encoded = encode_success(StoreRequest(message, CT, instance))
     theirs = C_STORE_RSP()
     theirs.primitive_to_message(answer)
     assert decode(BytesIO(encoded), True, True) == decode(BytesIO(encode(theirs.command_set, True, True)), True, True)
@@ -62,7 +61,7 @@ def test_a_damaged_command_is_left_to_pynetdicom_or_still_a_request(cut: int, at
     command = bytearray(command_of(request()))
     command[at % len(command)] = value
     read = decode_store_request(bytes(command[: cut or None]))
-    assert read is None or is_uid(read.AffectedSOPInstanceUID)
+    assert read is None or is_uid(read.sop_instance_uid)
 
 
 @pytest.mark.parametrize("other", [C_ECHO, C_FIND])
