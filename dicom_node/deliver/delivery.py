@@ -241,6 +241,7 @@ class _Attempt:
         outcomes = self.courier.send(files, before_each=self.deliveries.require_claim)
         answered = [self._outcome(row, outcome) for row, outcome in zip(sendable.values(), outcomes, strict=True)]
         self._fall_back(answered)
+        self._find([row for row, outcome in zip(answered, outcomes, strict=True) if outcome.is_unsure], known)
         self._prove(unproved, {row.sop_instance_uid: row for row in answered if row.state == "stored"}, known)
 
     def _one_segmentation(self, rows: Sequence[Delivery]) -> list[Delivery]:
@@ -297,6 +298,15 @@ class _Attempt:
             else:
                 self.record(row, "failed", _UNLISTED)
 
+    def _find(self, unsure: Sequence[Delivery], references: Mapping[str, Reference]) -> None:
+        """Ask for what may be there though its answer does not say so; what is not listed is tried again."""
+        if not unsure or self.destination.confirm in _BELIEVED:
+            return
+        there = self._confirm([references[row.sop_instance_uid] for row in unsure]) or {}
+        for row in unsure:
+            if there.get(row.sop_instance_uid):
+                self.record(row, "confirmed", None)
+
     def _confirm(self, references: Sequence[Reference]) -> dict[str, bool] | None:
         """Ask what the destination holds; the audit trail tells of it."""
         queries = [audit_facts.queried(self.destination, STUDY_ROOT_FIND, item.keys) for item in references]
@@ -319,7 +329,8 @@ class _Attempt:
 
     def _outcome(self, row: Delivery, outcome: SendOutcome) -> Delivery:
         state: State = "stored" if outcome.ok else "failed" if outcome.retryable else "refused"
-        return self.record(row, state, outcome.message or None, status=outcome.status)
+        status = None if outcome.is_unsure else outcome.status  # an answer to something else, perhaps
+        return self.record(row, state, outcome.message or None, status=status)
 
     def _reference(self, row: Delivery) -> Reference | None:
         """How a query names a result; None, and the row refused, when its file cannot be read."""

@@ -6,20 +6,27 @@ large one takes no memory. Redirections are not followed: they would carry names
 
 from __future__ import annotations
 
-import json
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
 from dicom_node.deliver.confirmation import Reference
 from dicom_node.deliver.echo import RESULT_CLASSES, EchoReport
 from dicom_node.deliver.sender import ResultFile, SendOutcome, read_result, unanswered
-from dicom_node.deliver.stow_messages import Envelope, envelope, is_worth_another_try, outcome_of_response
+from dicom_node.deliver.stow_messages import (
+    Envelope,
+    envelope,
+    is_worth_another_try,
+    outcome_of_response,
+    read_json,
+    values_of,
+)
 from dicom_node.errors import DeliveryFailed, DeliveryRefused, SettingsError
 from dicom_node.settings import DicomwebDestinationTable
 from dicom_node.tls import service_context
@@ -28,8 +35,11 @@ _JSON: Final = "application/dicom+json"
 _CONNECT_SECONDS: Final = 10.0
 _CHUNK: Final = 256 * 1024
 _ANSWER_BYTES: Final = 16 * 1024**2
+_ANSWER_SECONDS: Final = 120.0
+"""However an answer's bytes are spread: the time limit of the destination is that of each pause between them."""
 _NO_STUDY: Final = "2.25.1"
 """A UID that no study has: asking for it says whether the service answers, and tells nothing of any patient."""
+_INSTANCE: Final = "00080018"
 _NO_QUERIES: Final = frozenset({405, 501})
 _FOREIGN: Final = 0o077
 
@@ -54,6 +64,8 @@ def send(
         DeliveryRefused: A file is no DICOM file; nothing was sent.
         OSError: A file cannot be read.
     """
+    if not files:
+        return ()
     results = [read_result(path) for path in files]
     outcomes: list[SendOutcome] = []
     with _client(destination) as client:
@@ -65,7 +77,7 @@ def send(
                 before_each()
             try:
                 outcomes.append(_store(client, destination, result))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if not outcomes and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
                     raise DeliveryFailed(_unreachable(destination, error)) from error
                 outcomes.append(unanswered(result.sop_instance, f"no answer to STOW-RS: {_in_words(error)}"))
@@ -136,9 +148,13 @@ def _secret(key: str, path: Path) -> str:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & _FOREIGN:
             raise SettingsError(f"{key} {path} can be read by others (mode {mode:04o}): chmod 600 {path}")
-        return path.read_text(encoding="utf-8").strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{key} {path} cannot be read: {error}") from error
+    if not secret or not secret.isprintable() or (key == "token_file" and not secret.isascii()):
+        # said here: the HTTP client would quote what it cannot send, in a message that goes to the log
+        raise SettingsError(f"{key} {path} has to hold one line of text that can be sent, and nothing else")
+    return secret
 
 
 def _store(client: httpx.Client, destination: DicomwebDestinationTable, result: ResultFile) -> SendOutcome:
@@ -166,11 +182,13 @@ def _body(around: Envelope, path: Path) -> Iterator[bytes]:
 
 def _bounded(response: httpx.Response) -> bytes:
     """The body, as far as it may be an answer at all."""
-    content = bytearray()
+    content, deadline = bytearray(), time.monotonic() + _ANSWER_SECONDS
     for chunk in response.iter_bytes():
         content += chunk
         if len(content) > _ANSWER_BYTES:
             break
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the answer takes too long", request=response.request)
     return bytes(content[:_ANSWER_BYTES])
 
 
@@ -181,7 +199,7 @@ def _query(
     try:
         with client.stream("GET", f"{destination.url}{path}", params=keys) as response:
             code, content = response.status_code, _bounded(response)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise DeliveryFailed(_unreachable(destination, error)) from error
     if code in _NO_QUERIES:
         return None
@@ -190,19 +208,17 @@ def _query(
     if code != 200:
         words = f'destination "{destination.name}" answered a QIDO-RS query with {code}'
         raise (DeliveryFailed if is_worth_another_try(code) else DeliveryRefused)(words)
-    try:
-        found: Any = json.loads(content or b"[]")
-    except ValueError as error:
-        raise DeliveryFailed(f'destination "{destination.name}" answered a QIDO-RS query with no JSON') from error
-    items = found if isinstance(found, list) else []
-    return {str(uid) for item in items if isinstance(item, dict) for uid in item.get("00080018", {}).get("Value", [])}
+    found = read_json(content or b"[]")
+    if found is None:
+        raise DeliveryFailed(f'destination "{destination.name}" answered a QIDO-RS query with no JSON')
+    return {str(uid) for item in (found if isinstance(found, list) else []) for uid in values_of(item, _INSTANCE)}
 
 
-def _unreachable(destination: DicomwebDestinationTable, error: httpx.TransportError) -> str:
+def _unreachable(destination: DicomwebDestinationTable, error: httpx.RequestError) -> str:
     return f'destination "{destination.name}" cannot be reached at {destination.url}: {_in_words(error)}'
 
 
-def _in_words(error: httpx.TransportError) -> str:
+def _in_words(error: httpx.RequestError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
     return str(error) or type(error).__name__

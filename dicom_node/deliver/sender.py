@@ -45,6 +45,7 @@ class SendOutcome:
         ok: The destination has it, perhaps with a warning.
         warning: Stored, but elements were coerced or discarded, or did not fit.
         retryable: Whether another attempt may end better.
+        is_unsure: It was taken by an answer that does not say that it is stored: worth asking for.
         message: For a person; empty after a plain success.
     """
 
@@ -53,6 +54,7 @@ class SendOutcome:
     ok: bool
     warning: bool = False
     retryable: bool = False
+    is_unsure: bool = False
     message: str = ""
 
 

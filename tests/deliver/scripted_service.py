@@ -25,8 +25,11 @@ class ScriptedService:
     """What the service does, and what it saw.
 
     Attributes:
-        answers: Code and body for the requests to store, in turn; the last one repeats. ``BREAK`` closes the
-            connection, ``HANG`` answers nothing, each before anything is kept.
+        answers: Code and body for the requests to store, in turn; the last one repeats. Without a body, a success
+            names the instance as stored. ``BREAK`` closes the connection, ``HANG`` answers nothing, each before
+            anything is kept.
+        answer_headers: Further headers of every answer.
+        query_body: What queries are answered with in place of a list.
         query_code: What queries are answered with.
         lists: Whether queries list what was stored.
         files: The parts that came, byte for byte.
@@ -38,6 +41,8 @@ class ScriptedService:
     destination: DicomwebDestinationTable
     answers: list[tuple[int, bytes]] = field(default_factory=lambda: [(200, b"")])
     query_code: int = 200
+    query_body: bytes | None = None
+    answer_headers: dict[str, str] = field(default_factory=dict)
     lists: bool = True
     files: list[bytes] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
@@ -57,12 +62,17 @@ class ScriptedService:
         self.headers.append(headers)
         code, content = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if code in {200, 202}:
-            self.kept.add(str(pydicom.dcmread(BytesIO(part), stop_before_pixels=True).SOPInstanceUID))
+            uid = str(pydicom.dcmread(BytesIO(part), stop_before_pixels=True).SOPInstanceUID)
+            self.kept.add(uid)
+            stored = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}}]}}
+            content = content or json.dumps(stored).encode()
         return code, content
 
     def query(self, path: str) -> tuple[int, bytes]:
         """Answer a query."""
         self.queries.append(path)
+        if self.query_body is not None:
+            return self.query_code, self.query_body
         found = [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in sorted(self.kept) if self.lists]
         return self.query_code, json.dumps(found).encode() if self.query_code == 200 else b""
 
@@ -85,6 +95,8 @@ def _handler(service: ScriptedService) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self.send_response(code)
+            for name, value in service.answer_headers.items():
+                self.send_header(name, value)
             if 300 <= code < 400:
                 self.send_header("Location", content.decode())
                 content = b""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -34,7 +35,7 @@ def attempt(destination: DicomwebDestinationTable, deliveries: Deliveries) -> De
     return deliver_once(destination, deliveries, CASE, 1000.0, calling_ae=CALLING_AE)
 
 
-def failed(uid: str, reason: int) -> bytes:
+def failed(uid: str, reason: Any) -> bytes:
     item = {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
     return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
 
@@ -89,12 +90,77 @@ def test_a_warning_is_told(service: ScriptedService, objects: list[Path]) -> Non
     assert (outcome.ok, outcome.warning, outcome.status) == (True, True, 0xB000)
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"3", b'{"00081198": 1}', b'{"00081198": {"Value": ["x"]}}'])
-def test_an_answer_that_is_no_dicom_json_counts_by_its_code(
-    service: ScriptedService, objects: list[Path], body: bytes
+SAYING_NOTHING = [
+    b"<html>Please log in</html>",
+    b"[]",
+    b"3",
+    b'{"00081198": 1}',
+    b'{"00081199": {"Value": ["x", {}]}}',
+    b"[" * 100_000,
+    referenced("1.2.3", 0),  # of another instance
+    failed("1.2.3", 0x0122),
+]
+
+
+@pytest.mark.parametrize("body", SAYING_NOTHING)
+@pytest.mark.parametrize("code", [200, 202])
+def test_a_success_that_does_not_name_the_instance_is_not_believed(
+    service: ScriptedService, objects: list[Path], code: int, body: bytes
 ) -> None:
-    service.answers = [(200, body), (409, body)]
-    assert [outcome.ok for outcome in send(service.destination, objects[:2])] == [True, False]
+    service.answers = [(code, body), (409, body)]
+    first, second = send(service.destination, objects[:2])
+    assert (first.ok, first.retryable, first.is_unsure) == (False, True, True)
+    assert (second.ok, second.retryable, second.is_unsure) == (False, False, False)
+
+
+@pytest.mark.parametrize("reason", [True, 1, 0xB007, 0, -1, 1.5, 10**30, "A700", None])
+def test_what_is_listed_as_failed_is_not_stored_whatever_its_reason(
+    service: ScriptedService, objects: list[Path], reason: Any
+) -> None:
+    service.answers = [(202, failed(reference_of(objects[0]).sop_instance_uid, reason))]
+    (outcome,) = send(service.destination, objects[:1])
+    assert (outcome.ok, outcome.retryable, outcome.status) == (False, True, 0x0110)
+
+
+def test_what_an_answer_does_not_name_is_asked_for_at_once(
+    service: ScriptedService, deliveries: Deliveries, objects: list[Path]
+) -> None:
+    plan(deliveries, "pacs", objects)
+    service.answers = [(200, b"<NativeDicomModel/>")]
+    assert attempt(service.destination, deliveries) == DeliveryState("confirmed")
+    assert len(service.files) == 3
+
+
+@pytest.mark.parametrize(("confirm", "query_code"), [("stow-rs", 200), ("qido-rs", 405)])
+def test_a_page_to_log_in_is_never_taken_for_a_delivery(
+    deliveries: Deliveries, objects: list[Path], confirm: str, query_code: int
+) -> None:
+    plan(deliveries, "pacs", objects)
+    with scripted_service(confirm=confirm) as service:
+        service.answers, service.query_code = [(200, b"<html>Please log in</html>")], query_code
+        outcomes = [attempt(service.destination, deliveries).outcome for _ in range(2)]
+    assert outcomes == ["retry", "held"]
+    assert states(deliveries) == ["failed"] * 3
+
+
+def test_an_answer_that_cannot_be_unpacked_is_no_answer(service: ScriptedService, objects: list[Path]) -> None:
+    service.answer_headers = {"Content-Encoding": "gzip"}
+    (outcome,) = send(service.destination, objects[:1])
+    assert (outcome.ok, outcome.retryable, outcome.status) == (False, True, None)
+    with pytest.raises(DeliveryFailed, match="cannot be reached"):
+        confirm(service.destination, [reference_of(objects[0])])
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[" * 100_000, b'[{"00080018": null}]', b'[{"00080018": {"Value": null}}]', b'["x"]', b"{}"]
+)
+def test_a_list_of_any_form_proves_nothing_and_breaks_nothing(
+    service: ScriptedService, deliveries: Deliveries, objects: list[Path], body: bytes
+) -> None:
+    plan(deliveries, "pacs", objects)
+    service.query_body = body
+    assert attempt(service.destination, deliveries).outcome == "retry"
+    assert states(deliveries) == ["stored"] * 3
 
 
 @pytest.mark.parametrize("end", [BREAK, HANG])
@@ -115,11 +181,12 @@ def test_where_nobody_listens_nothing_was_sent(objects: list[Path]) -> None:
 
 def test_a_redirection_is_not_followed(service: ScriptedService, objects: list[Path]) -> None:
     with scripted_service() as elsewhere:
-        service.answers = [(307, f"{elsewhere.destination.url}/studies".encode())]
+        service.answers = [(307, f"{elsewhere.destination.url}/studies?session=secret".encode())]
         (outcome,) = send(service.destination, objects[:1])
     assert not elsewhere.files
     assert (outcome.ok, outcome.retryable) == (False, False)
     assert elsewhere.destination.url in outcome.message
+    assert "secret" not in outcome.message
 
 
 def test_what_is_no_dicom_file_is_refused_before_anything_is_sent(
@@ -235,6 +302,28 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, objects: list
     with pytest.raises(DeliveryFailed, match="can be read by others") as caught:
         send(table, objects)
     assert "sesame" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", ["open\nsesame", "open sésame", "", "\N{BYTE ORDER MARK}open sesame"])
+def test_a_token_that_cannot_be_sent_is_not_quoted(tmp_path: Path, objects: list[Path], content: str) -> None:
+    token = tmp_path / "token"
+    token.write_text(content)
+    token.chmod(0o600)
+    authority = Authority(tmp_path / "authority")
+    service = scripted_service(authority.issue("pacs"), token_file=str(token), authorities=str(authority.file))
+    with service as running, pytest.raises(DeliveryFailed, match="one line of text") as caught:
+        send(running.destination, objects)
+    assert "sesame" not in caught.value.message
+
+
+def test_where_nothing_is_left_to_send_no_secret_is_needed(
+    tmp_path: Path, deliveries: Deliveries, objects: list[Path]
+) -> None:
+    plan(deliveries, "pacs", objects)
+    for row in deliveries.of_case(CASE):
+        deliveries.update(replace(row, state="confirmed"))
+    table = DicomwebDestinationTable(name="pacs", url="https://127.0.0.1:1", token_file=tmp_path / "missing")
+    assert attempt(table, deliveries) == DeliveryState("confirmed")
 
 
 @pytest.mark.parametrize(
