@@ -54,7 +54,8 @@ def open_association(
         roles: Role selection (PS3.7 D.3.3.4), where we are to be the SCP.
 
     Raises:
-        DeliveryFailed: Not reachable, no answer in time, aborted, or rejected for now.
+        DeliveryFailed: Not reachable, no answer in time, aborted, or rejected for now; so it is when the block goes on
+            with an association that the peer has ended meanwhile.
         DeliveryRefused: Rejected permanently (PS3.8 9.3.4), as for an unknown AE title.
     """
     entity = AE(ae_title=calling_ae)
@@ -88,6 +89,12 @@ def open_association(
         raise _failure(destination, association, secured.failure if secured else "", connected=bool(connected))
     try:
         yield association
+    except RuntimeError as error:  # pynetdicom's for a request over an association that is no more
+        is_lost = not association.is_established
+        association.abort()
+        if is_lost:
+            raise DeliveryFailed(f"{_name(destination)} ended the association: {error}") from error
+        raise
     except BaseException:
         association.abort()
         raise

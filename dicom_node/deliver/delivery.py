@@ -231,9 +231,11 @@ class _Attempt:
             for uid in listed
         ]
         unproved = {row.sop_instance_uid: row for row in found if row.state == "stored"}
-        if _wants_commitment(self.destination):
-            of_before = [uid for uid, row in sendable.items() if row.state == "stored" and uid not in ask_first]
-            unproved |= {uid: sendable.pop(uid) for uid in of_before}
+        # stored, and nobody says that it is not there: it is proved as far as may be, and not sent again
+        of_before = [
+            uid for uid, row in sendable.items() if row.state == "stored" and self._is_left(uid, ask_first, there)
+        ]
+        unproved |= {uid: sendable.pop(uid) for uid in of_before}
         files = [Path(row.path) for row in sendable.values()]
         if sendable:
             instances = [(row.sop_class_uid, row.path) for row in sendable.values()]
@@ -243,6 +245,12 @@ class _Attempt:
         self._fall_back(answered)
         self._find([row for row, outcome in zip(answered, outcomes, strict=True) if outcome.is_unsure], known)
         self._prove(unproved, {row.sop_instance_uid: row for row in answered if row.state == "stored"}, known)
+
+    def _is_left(self, uid: str, ask_first: Mapping[str, State], there: Mapping[str, bool] | None) -> bool:
+        """Whether a result of an earlier attempt is neither looked for by a query nor missed by one."""
+        if uid not in ask_first:
+            return self.destination.confirm not in _QUERIED
+        return there is None and self.destination.confirm in _QUERIED
 
     def _one_segmentation(self, rows: Sequence[Delivery]) -> list[Delivery]:
         """Of a label map segmentation and a binary one of the same labels, that which the destination takes.

@@ -32,6 +32,7 @@ class ScriptedPeer:
         received: SOP Instance UIDs of all C-STORE requests.
         kept: SOP Instance UIDs that were stored.
         queries: Number of C-FIND requests.
+        leaves: Whether it breaks the association after each C-FIND, once it has answered.
     """
 
     destination: DestinationTable
@@ -41,6 +42,7 @@ class ScriptedPeer:
     received: list[str] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     queries: int = 0
+    leaves: bool = False
     released: threading.Event = field(default_factory=threading.Event)
 
     def on_store(self, event: evt.Event) -> int:
@@ -67,6 +69,8 @@ class ScriptedPeer:
             found.QueryRetrieveLevel = "IMAGE"
             found.SOPInstanceUID = uid
             yield 0xFF00, found
+        if self.leaves:
+            threading.Timer(0.05, event.assoc.abort).start()
 
 
 @contextmanager

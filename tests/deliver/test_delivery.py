@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pydicom
 import pytest
 
+from dicom_node.deliver import confirmation
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.delivery import DeliveryState, deliver_once
 from dicom_node.ledger.deliveries import Deliveries, Delivery
@@ -154,6 +156,31 @@ def test_a_query_that_fails_is_tried_again_and_nothing_is_lost(deliveries: Deliv
         peer.find_status = 0
         assert attempt(peer, deliveries).outcome == "confirmed"
         assert len(peer.received) == 3
+
+
+def test_a_peer_that_leaves_between_two_queries_is_asked_again_later(
+    deliveries: Deliveries, objects: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted_peer() as peer:
+        plan(deliveries, "scripted", objects)
+        peer.leaves = True
+        ask = confirmation._is_there
+        monkeypatch.setattr(confirmation, "_is_there", lambda *asked: (time.sleep(0.3), ask(*asked))[1])
+        assert attempt(peer, deliveries).outcome == "retry"
+        assert states(deliveries) == ["stored"] * 3
+
+
+@pytest.mark.parametrize(("confirm", "find"), [("c-store", True), ("c-find", False)])
+def test_what_was_answered_before_a_kill_is_not_sent_again(
+    deliveries: Deliveries, objects: list[Path], confirm: str, find: bool
+) -> None:
+    """Killed after the answer was put on record, and before what it proves was."""
+    with scripted_peer(confirm=confirm, find=find) as peer:
+        uids = plan(deliveries, "scripted", objects)
+        for row in deliveries.of_case(CASE)[:2]:
+            deliveries.update(Delivery(**{**vars(row), "attempts": 1, "state": "stored", "status": 0}))
+        assert attempt(peer, deliveries) == DeliveryState("confirmed")
+        assert peer.received == sorted(uids)[2:]
 
 
 def test_by_setting_the_status_alone_is_proof(deliveries: Deliveries, objects: list[Path]) -> None:
