@@ -180,7 +180,7 @@ def _commitment() -> Section:
             ),
             (
                 "As SCU: N-EVENT-REPORT of a destination that was asked, over the association that asked or a later "
-                "one from the destination's host, with role selection."
+                "one from the destination's host or its reports_from, with role selection."
             ),
             Table(
                 ("N-EVENT-REPORT status", "meaning"),

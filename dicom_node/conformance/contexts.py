@@ -99,7 +99,7 @@ def activities(settings: Settings) -> tuple[Activity, ...]:
     """Why the node opens associations with these settings, and what it proposes each time."""
     ways = {destination.confirm for destination in settings.destinations}
     found = [_echo(), _storing(settings)]
-    if ways & {"c-find", "commitment", "auto"} or _sends_back(settings):
+    if ways & {"c-find", "commitment", "auto"} or sends_back(settings):
         found.append(_asking())
     if ways & {"commitment", "auto"}:
         found.append(_requesting_commitment())
@@ -133,8 +133,8 @@ def _storing(settings: Settings) -> Activity:
 def _asking() -> Activity:
     return Activity(
         "Confirm arrival by query",
-        'After results were stored, where the destination says confirm = "c-find" or "commitment"; before they are '
-        "sent again.",
+        'After results were stored, where the destination says confirm = "c-find", or where it says "commitment" or '
+        '"auto" and no commitment is to be had, or reported in time; before they are sent again.',
         _with_verification([ContextClaim(STUDY_ROOT_FIND, SENT_SYNTAXES, "SCU")]),
     )
 
@@ -160,7 +160,8 @@ def _with_verification(contexts: Iterable[ContextClaim]) -> tuple[ContextClaim, 
     return (*contexts, ContextClaim(VERIFICATION, PLAIN_SYNTAXES, "SCU"))
 
 
-def _sends_back(settings: Settings) -> bool:
+def sends_back(settings: Settings) -> bool:
+    """Whether a rule sends results back to who sent the images."""
     return any(SENDER in rule.to for rule in settings.rule)
 
 
@@ -177,7 +178,7 @@ def _classes_for(settings: Settings, destinations: Sequence[Destination]) -> tup
 
 def _profiles(settings: Settings, destinations: Sequence[Destination]) -> list[Profile]:
     names = [destination.profile for destination in destinations]
-    if _sends_back(settings):
+    if sends_back(settings):
         names += [peer.profile for peer in settings.peers]
     return [profile_named(settings, name, "a destination") for name in dict.fromkeys(names)]
 

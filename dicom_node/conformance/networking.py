@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom_node.conformance.acceptor import acceptance
-from dicom_node.conformance.contexts import Activity, ContextClaim
+from dicom_node.conformance.contexts import Activity, ContextClaim, sends_back
 from dicom_node.conformance.dicomweb import web_services
 from dicom_node.conformance.document import Items, Section, Table
 from dicom_node.conformance.initiator import initiation
 from dicom_node.conformance.words import context_blocks, listening_at
+from dicom_node.deliver.courier import SENDERS_AT_ONCE
 from dicom_node.receive.connection import MAXIMUM_PDU
 from dicom_node.settings import Destination, Settings
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -106,7 +107,7 @@ def _policies(settings: Settings) -> Table:
             ("maximum PDU received, as initiator", "16382 bytes"),
             ("maximum PDU sent", "what the peer asks for"),
             ("simultaneous associations, as acceptor", str(limits.associations)),
-            ("simultaneous associations, as initiator", "one for each destination of each worker"),
+            ("simultaneous associations, as initiator", _initiated_at_once(settings)),
             ("asynchronous operations", "not supported: one operation at a time"),
             ("implementation class UID", IMPLEMENTATION_CLASS_UID),
             ("implementation version name", IMPLEMENTATION_VERSION_NAME),
@@ -117,6 +118,11 @@ def _policies(settings: Settings) -> Table:
             ("largest instance", f"{limits.instance_bytes} bytes"),
         ),
     )
+
+
+def _initiated_at_once(settings: Settings) -> str:
+    back = f", and {SENDERS_AT_ONCE} to peers that get results back" if sends_back(settings) else ""
+    return f"one for each destination of each worker{back}; besides, one to each peer that asked for commitment"
 
 
 def _archive(settings: Settings, archive: Sequence[ContextClaim]) -> Section:

@@ -36,9 +36,10 @@ def security(settings: Settings) -> Section:
                     Items(
                         (
                             (
-                                "No user identity negotiation, no digital signatures, no audit trail messages of "
-                                "PS3.15; structured logs name UIDs and AE titles, never a patient's name."
+                                "No user identity negotiation, no digital signatures; structured logs name UIDs and "
+                                "AE titles, never a patient's name."
                             ),
+                            _audit_trail(settings),
                             "SOP Instance UIDs become file names only after they were checked to be UIDs.",
                             (
                                 "Nothing that is received is executed or unpickled; the network's weights are checked "
@@ -68,6 +69,21 @@ def _secure_transport(settings: Settings) -> tuple[Block, ...]:
         f"B.12): TLS 1.3 and 1.2, the latter with ECDHE and AES-GCM alone; those who call {clients} a certificate. "
         + ("The plain port is open too." if tls.plain else "There is no plain port."),
         calls,
+    )
+
+
+def _audit_trail(settings: Settings) -> str:
+    audit = settings.audit
+    if audit is None:
+        return "No audit trail is kept: the settings have no table [audit]."
+    places = ["to a file"] if audit.file is not None else []
+    if audit.syslog_server is not None:
+        way = {"tls": "over TLS (RFC 5425)", "udp": "over UDP (RFC 5426)", "tcp": "over TCP, in the clear (RFC 6587)"}
+        places.append(f"by syslog {way[audit.syslog_server.scheme]}")
+    return (
+        f"Audit trail messages of PS3.15 A.5 are sent {' and '.join(places)}: Application Activity, Begin Transferring "
+        "DICOM Instances, DICOM Instances Transferred, DICOM Instances Accessed, DICOM Study Deleted, Query, Security "
+        "Alert. They name the patient."
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from dicom_node.deliver import dicomweb
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.echo import EchoReport, echo
 from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.settings import Destination, DestinationTable, DicomwebDestinationTable
+
+SENDERS_AT_ONCE: Final = 16
+"""Deliveries that a worker makes at once to those who sent the images: many machines, one of which may hang."""
 
 
 class Courier(Protocol):

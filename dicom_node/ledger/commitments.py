@@ -111,8 +111,9 @@ class Commitments:
                 return "foreign"
             if row.reported_at is not None:
                 return "repeated"
-            committed = [reference.sop_instance_uid for reference in report.committed]
             failed = {reference.sop_instance_uid: reason for reference, reason in report.failed.items()}
+            named = [reference.sop_instance_uid for reference in report.committed]
+            committed = [uid for uid in named if uid not in failed]  # what it says both of is not safe there
             connection.execute(sa.update(table).where(this).values(reported_at=now, committed=committed, failed=failed))
         return "taken"
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
+from dicom_node.deliver.courier import SENDERS_AT_ONCE
 from dicom_node.deliver.delivery import deliver_once
 from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused, TakenOver
@@ -44,9 +45,15 @@ class DeliveryRun:
         self._clock = clock
 
     @property
-    def queues(self) -> tuple[str, ...]:
-        """One queue a destination, so that a slow one delays no other."""
-        return tuple(queue_of(name) for name in (*(item.name for item in self._settings.destinations), SENDER))
+    def queues(self) -> dict[str, int]:
+        """One queue a destination, so that a slow one delays no other, and how many deliveries it runs at once.
+
+        "sender" stands for many machines: one of them that hangs must not delay the others either.
+        """
+        return {
+            **{queue_of(item.name): 1 for item in self._settings.destinations},
+            queue_of(SENDER): SENDERS_AT_ONCE,
+        }
 
     def begin(self, case_id: str, attempt: int, results: Sequence[Delivery]) -> None:
         """Within a case's workflow: put on record what has to be sent, and start each destination's chain."""

@@ -114,8 +114,8 @@ class Worker:
         self._engine.register(DELIVERY, self._deliver.run)
         self._engine.launch()
         self._engine.declare_queue(CASE_QUEUE, concurrency=1)
-        for queue in self._deliver.queues:
-            self._engine.declare_queue(queue, concurrency=1)
+        for queue, at_once in self._deliver.queues.items():
+            self._engine.declare_queue(queue, concurrency=at_once)
         threading.Thread(target=self._commitment_reports.run, args=(stop,), name="commitment", daemon=True).start()
         preflight(self._settings)
         self._tell(started=True)

@@ -88,6 +88,20 @@ def test_html_has_the_sections_of_the_markdown() -> None:
     assert [heading for heading in headings if heading.replace("<", "&lt;").split("\\")[0] not in text] == []
 
 
+@pytest.mark.parametrize(
+    ("audit", "said"),
+    [
+        (None, "No audit trail is kept"),
+        ({"file": "audit.xml"}, "are sent to a file: Application Activity"),
+        ({"syslog": "udp://log.example"}, "by syslog over UDP (RFC 5426)"),
+        ({"file": "audit.xml", "syslog": "tcp://log.example"}, "to a file and by syslog over TCP, in the clear"),
+    ],
+)
+def test_the_audit_trail_is_claimed_as_it_is_set(audit: dict[str, str] | None, said: str) -> None:
+    settings = Settings.model_validate({} if audit is None else {"audit": audit})
+    assert said in to_html(conformance_statement(settings))
+
+
 def test_every_status_of_reception_is_explained() -> None:
     statuses = {value for name, value in vars(storing).items() if name.isupper() and isinstance(value, int)}
     assert statuses - {storing._RESENT_SERIES} == set(STORE_STATUSES)

@@ -389,6 +389,16 @@ def test_nobody_else_and_nobody_twice_may_report(deliveries: Deliveries) -> None
     assert (known.committed, known.reported_at) == (["1.2.9"], 1001.0)
 
 
+def test_what_a_report_calls_both_committed_and_failed_is_not_committed_to(deliveries: Deliveries) -> None:
+    deliveries.commitments.ask(ASKED)
+    reference = Reference(CT, "1.2.9")
+    assert (
+        deliveries.commitments.report(Report("1.2.3", (reference,), {reference: 0x0112}), "COMMITS", 1001.0) == "taken"
+    )
+    (known,) = deliveries.commitments.of_case(CASE, "pacs")
+    assert (known.committed, known.failed) == ([], {"1.2.9": 0x0112})
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Receiver]:
     with receiver(tmp_path / "home") as started:

@@ -14,8 +14,8 @@ from dicom_node.engine import Engine
 from dicom_node.errors import DeliveryRefused
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
-from dicom_node.settings import Settings, parse_settings
-from dicom_node.worker.delivery_run import DeliveryRun, sender_destination
+from dicom_node.settings import SENDER, Settings, parse_settings
+from dicom_node.worker.delivery_run import DeliveryRun, queue_of, sender_destination
 from tests.ledger.test_cases import CASE
 from tests.ports import free_port
 
@@ -75,6 +75,12 @@ def test_each_destination_gets_a_chain_of_its_own(bench: Bench, tmp_path: Path) 
         ("deliver tps", f"{CASE.case_id}.1.tps.1", 0),
     ]
     assert bench.cases.get(CASE.case_id).state == "delivering"
+
+
+def test_a_sender_that_hangs_does_not_keep_results_from_another(bench: Bench) -> None:
+    at_once = bench.run.queues
+    assert {name: at_once[queue_of(name)] for name in ("pacs", "tps")} == {"pacs": 1, "tps": 1}
+    assert at_once[queue_of(SENDER)] > 1
 
 
 def test_a_case_without_destinations_is_done_at_once(bench: Bench, tmp_path: Path) -> None:
