@@ -147,6 +147,8 @@ class OrthancArchive:
 
 
 _IMAGES = frozenset(IMAGE_CLASSES)
+_LONG_AGO: Final = "19700101T000000"
+"""Of series that came before Orthanc noted when."""
 
 
 def _series(document: dict[str, Any]) -> ArchivedSeries:
@@ -158,6 +160,6 @@ def _series(document: dict[str, Any]) -> ArchivedSeries:
         manufacturer=tags.get("Manufacturer", ""),
         instances=tuple(document["Instances"]),
         # not strptime: in CPython 3.11 it fails once Orthanc was reset, which starts Python a second time
-        last_update=datetime.fromisoformat(document["LastUpdate"]).replace(tzinfo=UTC).timestamp(),
+        last_update=datetime.fromisoformat(document.get("LastUpdate") or _LONG_AGO).replace(tzinfo=UTC).timestamp(),
         is_stable=document["IsStable"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import urllib.error
@@ -13,6 +14,7 @@ from dicom_node.errors import NodeUnreachable
 from dicom_node.orthanc_bridge.settings import BridgeSettings
 
 PATIENCE_SECONDS = 5.0
+_ANSWER_BYTES = 1024**2
 
 
 def connects(address: tuple[str, int]) -> bool:
@@ -22,6 +24,13 @@ def connects(address: tuple[str, int]) -> bool:
             return True
     except OSError:
         return False
+
+
+class _NoRedirections(urllib.request.HTTPRedirectHandler):
+    """Takes a redirection for the answer that it is: following it would carry the token to somebody else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Nothing is asked in its place."""
 
 
 class NodeQuestions:
@@ -36,7 +45,7 @@ class NodeQuestions:
         self._settings = settings
         self.is_listening = is_listening
         # the node is a neighbour: a proxy of the environment is none of its business
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirections)
 
     def unfinished(self) -> int | None:
         """How many series it has taken and not finished.
@@ -67,10 +76,10 @@ class NodeQuestions:
         request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - the settings allow http(s)
         try:
             with self._opener.open(request, timeout=PATIENCE_SECONDS) as answer:
-                document = json.load(answer)
+                document = json.loads(answer.read(_ANSWER_BYTES))
         except urllib.error.HTTPError as error:
             raise NodeUnreachable(f"{url} answers {error.code} {error.reason}: {_first_line(error)}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException, RecursionError) as error:
             raise NodeUnreachable(f"{url} does not answer: {error}") from error
         if not isinstance(document, dict):
             raise NodeUnreachable(f"{url} is not a node's address")

@@ -89,7 +89,7 @@ def _value(key: str, value: Any) -> Any:
     checks = {
         "Modality": (_is_text, "a name of DicomModalities"),
         "NodeUrl": (lambda url: _is_text(url) and url.startswith(("http://", "https://")), "an http(s) address"),
-        "Token": (_is_text, "the token of the node's [monitoring]"),
+        "Token": (_is_token, "the token of the node's [monitoring]"),
         "Since": (_is_moment, f'"{FIRST_START}", "{ALWAYS}" or a date such as "2026-01-31"'),
         "Modalities": (lambda names: _is_list(names, _is_text), "a list of modalities"),
         "ReconcileSeconds": (_is_positive, "seconds"),
@@ -99,12 +99,17 @@ def _value(key: str, value: Any) -> Any:
     }
     is_right, expected = checks[key]
     if not is_right(value):
-        raise SettingsError(f'"{SECTION}.{key}" has to be {expected}, and is {value!r}')
+        told = "" if key == "Token" else f", and is {value!r}"  # what is said here goes to Orthanc's log
+        raise SettingsError(f'"{SECTION}.{key}" has to be {expected}{told}')
     return tuple(value) if isinstance(value, list) else value.rstrip("/") if key == "NodeUrl" else value
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
+
+
+def _is_token(value: Any) -> bool:
+    return _is_text(value) and value.isascii() and value.isprintable() and " " not in value
 
 
 def _is_positive(value: Any) -> bool:

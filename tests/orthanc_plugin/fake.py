@@ -45,6 +45,7 @@ class FakeOrthanc:
     def __init__(self, configuration: dict[str, Any] | None = None) -> None:
         self.configuration = configuration or {}
         self.content: dict[str, FakeSeries] = {}
+        self.undated: set[str] = set()
         self.properties: dict[int, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sent: list[list[str]] = []
@@ -120,11 +121,12 @@ class FakeOrthanc:
 
     def _series(self, orthanc_id: str) -> dict[str, Any]:
         series = self.content[orthanc_id]
+        updated = datetime.fromtimestamp(series.last_update, UTC)
         return {
             "ID": orthanc_id,
             "Instances": list(series.instances),
             "IsStable": series.is_stable,
-            "LastUpdate": datetime.fromtimestamp(series.last_update, UTC).strftime("%Y%m%dT%H%M%S"),
+            **({} if orthanc_id in self.undated else {"LastUpdate": updated.strftime("%Y%m%dT%H%M%S")}),
             "MainDicomTags": {
                 "Modality": series.modality,
                 "Manufacturer": series.manufacturer,

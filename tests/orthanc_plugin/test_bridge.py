@@ -296,6 +296,14 @@ def test_metadata_of_somebody_else_is_not_written_over(site: Site) -> None:
     assert "belongs to somebody else" in _standing(site)["reason"]
 
 
+def test_a_series_of_which_orthanc_does_not_know_when_it_came_holds_no_other_up(site: Site) -> None:
+    """As an early release of Orthanc left them."""
+    site.orthanc.content[ONE], site.orthanc.content[OTHER] = series(), series("o")
+    site.orthanc.undated = {ONE}
+    site.run()
+    assert site.orthanc.sent == [["o0", "o1", "o2"]]
+
+
 def test_a_series_that_is_deleted_is_forgotten(site: Site) -> None:
     site.orthanc.content[ONE] = series()
     site.becomes_stable(ONE)

@@ -35,11 +35,14 @@ def test_a_date_begins_at_midnight() -> None:
         ({"SeriesInFlight": 0}, '"DicomNode.SeriesInFlight" has to be'),
         ({"NodeUrl": "file:///etc/passwd"}, '"DicomNode.NodeUrl" has to be'),
         ({"Token": "secret"}, '"DicomNode.Token" needs'),
+        ({"Token": "secret\n"}, '"DicomNode.Token" has to be'),
+        ({"Token": "sécret"}, '"DicomNode.Token" has to be'),
     ],
 )
 def test_what_is_wrong_is_named(section: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(SettingsError, match=complaint):
+    with pytest.raises(SettingsError, match=complaint) as caught:
         read_settings({"DicomNode": section})
+    assert "cret" not in str(caught.value)
 
 
 def test_the_bridge_needs_the_standard_library_alone() -> None:
