@@ -29,6 +29,8 @@ _PERSON, _SYSTEM_OBJECT = "1", "2"
 _ROLE_PATIENT, _ROLE_REPORT, _ROLE_SECURITY_RESOURCE = "1", "3", "13"
 _ERASED = "15"
 # What XML 1.0 has no place for, and line ends: a message is one line.
+_LONGEST: Final = 1024
+"""Characters of one text: a name in an image may be as long as its sender likes, and a datagram takes 64 kB."""
 _UNFIT: Final = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -192,7 +194,7 @@ class _Draft:
         """What an alert is about, in words."""
         described = self._object(subject, _NODE_ID, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE)
         SubElement(described, "ParticipantObjectName").text = _fit(subject)
-        _detail(described, "Alert Description", description)
+        _detail(described, "Alert Description", _fit(description))
 
     def finished(self) -> Element:
         source = SubElement(self._message, "AuditSourceIdentification", AuditSourceID=_fit(self._source.source_id))
@@ -389,4 +391,4 @@ def _access_point(host: str) -> str:
 
 
 def _fit(text: str) -> str:
-    return _UNFIT.sub(" ", text).strip()
+    return _UNFIT.sub(" ", text[:_LONGEST]).strip()

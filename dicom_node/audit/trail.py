@@ -62,7 +62,7 @@ class Trail:
 
     def run(self, stop: threading.Event) -> None:
         """Write until told to stop; each place on its own, so that none waits for another."""
-        self._record_own(started=True)
+        self._begin()
         threads = [
             threading.Thread(target=self._serve, args=(place, stop), name=f"audit-{place}", daemon=True)
             for place in self._writers
@@ -111,6 +111,13 @@ class Trail:
         except Exception:  # noqa: BLE001 - an event that cannot be told stays on record and is seen; it is not passed over
             _log.exception("audit trail not written, trying again", place=place)
         return None
+
+    def _begin(self) -> None:
+        try:
+            self._events.settle(self._writers.keys())
+        except SQLAlchemyError as error:
+            _log.warning("what is told already is not taken off the record", error=type(error).__name__)
+        self._record_own(started=True)
 
     def _record_own(self, *, started: bool) -> None:
         try:

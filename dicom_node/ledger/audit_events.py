@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -120,6 +120,12 @@ class AuditEvents:
         with self._engine.begin() as connection:
             connection.execute(sa.update(table).where(these).values({place: True}))
             connection.execute(sa.delete(table).where(these, *(table.c[other] for other in others)))
+
+    def settle(self, places: Collection[Place]) -> None:
+        """Take off the record what all places of now have; one that the settings no longer name is not waited for."""
+        table = db.audit_events
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(*(table.c[place] for place in places)))
 
     def is_pending(self, kind: Kind, subject: str, since: float) -> bool:
         """Whether an event that happened since a moment is not yet told everywhere; never without an audit trail."""

@@ -10,6 +10,7 @@ import pytest
 from lxml import etree
 
 from dicom_node.audit.messages import AuditMessage, Patient, message_of, together
+from dicom_node.audit.syslog import syslog_message
 from dicom_node.ledger import audit_facts
 from tests.audit.events import CT, EVENTS, PACS, PATIENT, SEG, SOURCE, recorded
 from tests.audit.schema import SCHEMA, Message
@@ -123,6 +124,15 @@ def test_no_name_can_break_a_line_or_the_document() -> None:
     message = message_of(recorded(EVENTS["received"]), SOURCE, odd)
     assert b"\n" not in message.xml
     assert Message(message.xml).patient == ('<ID&"1"> 2', "山田^太郎    [31m]]>")
+
+
+def test_no_text_is_longer_than_a_datagram_takes() -> None:
+    """A name in an image, or the words of a peer, may be as long as somebody likes: the trail would stand for ever."""
+    endless = "&" * 100_000
+    for name in ("received", "not taken", "association refused"):
+        facts = {"failure": endless, "reason": endless + "\udc80"} if name != "received" else {}
+        message = message_of(recorded(EVENTS[name], **facts), SOURCE, Patient(endless, endless, "1.2.3"))
+        assert len(syslog_message(message)) < 65_000
 
 
 def test_a_patient_who_cannot_be_read_is_nobody_in_particular() -> None:

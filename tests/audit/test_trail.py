@@ -96,6 +96,19 @@ def test_a_place_that_is_down_gets_everything_later_and_the_other_does_not_wait(
     assert (site.pending, site.events.oldest()) == (0, None)
 
 
+def test_a_place_that_the_settings_no_longer_name_is_not_waited_for(site: Site) -> None:
+    site.server.failure = ConnectionRefusedError()
+    site.happen("one")
+    assert site.trail._try("filed") == 1
+    site.happen("two")
+    site.trail._writers = {"filed": site.file}
+    stop = threading.Event()
+    stop.set()
+    site.trail.run(stop)
+    assert site.pending == 0
+    assert "two" in site.file.told
+
+
 def test_a_full_disk_loses_nothing(site: Site) -> None:
     site.file.failure = StorageFull("no room")
     site.happen("one", "two")
