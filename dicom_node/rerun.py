@@ -32,6 +32,7 @@ def run_case_again(
     database = audited(database, settings)
     cases, deliveries = Cases(database), Deliveries(database)
     case = cases.get(case_id)
+    cases.require_ended(case, also_done=also_done)  # before its deliveries are touched
     known = {SENDER, *(item.name for item in settings.destinations)}
     kept = [name for name in case.destinations if name in known]
     if case.destinations and not kept:

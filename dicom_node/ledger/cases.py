@@ -205,17 +205,26 @@ class Cases:
                 were removed by retention.
         """
         case = self.get(case_id)
-        if self._has_lost_images(case):
-            raise UsageError(f"case {case.case_id[:12]}: its images were removed by [retention]; send them again")
+        self.require_ended(case, also_done=also_done)
         event = audit_facts.restricted(person, f"case {case.case_id} is to run again")
         if case.card is None:
             return self._route_again(case, now, event)
         changed = {} if destinations is None else {"destinations": list(destinations)}
         again = self._restarted(case, now, "retried by a person") | changed
-        ended = {"held", "discarded", *(["done"] if also_done else [])}
-        if not self._change(case.case_id, ended, event=event, **again):
-            raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
+        if not self._change(case.case_id, _ended(also_done=also_done), event=event, **again):
+            raise UsageError(f"case {case.case_id[:12]} went on meanwhile: only held or discarded cases run again")
         return self.get(case.case_id)
+
+    def require_ended(self, case: Case, *, also_done: bool = False) -> None:
+        """Make sure that a case may run again.
+
+        Raises:
+            UsageError: It is still running or has ended well, or its images were removed by retention.
+        """
+        if self._has_lost_images(case):
+            raise UsageError(f"case {case.case_id[:12]}: its images were removed by [retention]; send them again")
+        if case.card is not None and case.state not in _ended(also_done=also_done):
+            raise UsageError(f"case {case.case_id[:12]} is {case.state}: only held or discarded cases run again")
 
     def next_attempt(self, case_id: str, now: float, reason: str, *, attempt: int | None = None) -> bool:
         """Make an unfinished case run again after an error that may pass; returns whether it does.
@@ -368,6 +377,11 @@ class Cases:
 def _of_attempt(case_id: str, attempt: int | None) -> sa.ColumnElement[bool]:
     is_case = db.cases.c.case_id == case_id
     return is_case if attempt is None else sa.and_(is_case, db.cases.c.attempt == attempt)
+
+
+def _ended(*, also_done: bool) -> set[str]:
+    """States from which a person has a case run again."""
+    return {"held", "discarded", *(["done"] if also_done else [])}
 
 
 def _is_start(key: str) -> bool:

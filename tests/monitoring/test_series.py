@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dicom_node.ledger import database as db
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries, Delivery
@@ -90,6 +91,19 @@ def test_results_that_arrived_are_delivered_again_where_they_are_missing(desk: D
     desk.ask(SERIES + "/rerun", "POST")
     (delivery,) = deliveries.of_case(CASE.case_id)
     assert (delivery.state, delivery.attempts) == ("failed", 0)
+
+
+def test_what_arrived_stays_so_where_the_images_are_gone(desk: Desk) -> None:
+    """Retention goes by it: results of a case that is done, and has not arrived everywhere, stay for ever."""
+    arrived = Delivery(CASE.case_id, "archive", "1.2.9", "1.2", "/r.dcm", state="confirmed")
+    Deliveries(desk.engine).plan([arrived])
+    desk.cases.advance(CASE.case_id, "done", 2000.0)
+    with desk.engine.begin() as connection:
+        row = {"case_id": CASE.case_id, "what": "images", "removed_at": 3000.0}
+        connection.execute(sa.insert(db.removed_from_cases).values(row))
+    status, document = desk.ask(f"{SERIES}/rerun", "POST")
+    assert (status, document["rerun"]) == (200, False)
+    assert Deliveries(desk.engine).of_case(CASE.case_id) == (arrived,)
 
 
 def test_a_case_that_is_running_is_left_alone(desk: Desk) -> None:
