@@ -26,6 +26,7 @@ from dicom_node.errors import SettingsError
 CONFIG_VARIABLE = "DICOM_NODE_CONFIG"
 HOME_VARIABLE = "DICOM_NODE_HOME"
 ARCHIVE = "archive"
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
 SENDER = "sender"
 DEFAULT_PROFILE = "default"
 SYSLOG_PORTS = {"tls": 6514, "udp": 514, "tcp": 601}
@@ -53,6 +54,11 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
+def _meet(one: str, other: str) -> bool:
+    """Whether two listeners at these addresses cannot have the same port."""
+    return one == other or _EVERYWHERE in {one, other}
+
+
 def _fingerprint(value: str) -> str:
     plain = value.lower().removeprefix("sha256:").replace(":", "").replace(" ", "")
     if len(plain) != 64 or not all(digit in "0123456789abcdef" for digit in plain):
@@ -62,6 +68,8 @@ def _fingerprint(value: str) -> str:
 
 def _service_url(value: str) -> str:
     parts = urlsplit(value)
+    if not value.isascii() or not value.isprintable() or " " in value or parts.port == 0:  # reading a port checks it
+        raise ValueError("expected an address in ASCII without blanks, and a port from 1 to 65535")
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("expected the root of a DICOMweb service, such as https://pacs.example/dicom-web")
     if parts.username or parts.password:
@@ -94,7 +102,7 @@ Priority = Literal["routine", "urgent"]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class NodeTable(_Table):
@@ -203,7 +211,7 @@ class MonitoringTable(_Table):
     port: Port | None = None
     roles: tuple[Literal["listener", "worker", "archive", "audit"], ...] = Field(default=(), strict=False)
     """Processes that have to run on this machine; all of the node's unless set, for a node spread over machines."""
-    token: str | None = Field(default=None, min_length=16)
+    token: str | None = Field(default=None, min_length=16, pattern=r"^[!-~]+$")
     """Who shows it (``Authorization: Bearer ...``) may ask how series stand and have their cases run again, as
     Orthanc's plugin does; nobody may unless it is set."""
 
@@ -436,6 +444,12 @@ class Settings(_Table):
     def _ports_differ(self) -> Settings:
         if self.archive.enabled and (self.archive.bind, self.archive.port) == (self.node.bind, self.node.port):
             raise ValueError(f"node and archive cannot both listen on {self.node.bind}:{self.node.port}")
+        monitoring = self.monitoring
+        taken = set(self.dicom_ports) if _meet(monitoring.bind, self.node.bind) else set()
+        if self.archive.enabled and _meet(monitoring.bind, self.archive.bind):
+            taken.add(self.archive.port)
+        if monitoring.port in taken:
+            raise ValueError(f"[monitoring] port {monitoring.port} is taken by another service of this node")
         return self
 
     @model_validator(mode="before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,18 @@ def test_home_comes_from_the_environment_unless_the_file_says(monkeypatch: pytes
             {"destination": [{"name": "d", "ae_title": "A", "host": "h", "port": 1, "retry_seconds": [-5]}]},
             "retry_seconds",
         ),
+        ({"node": {"quiet_seconds": float("inf")}}, "node.quiet_seconds"),
+        (
+            {"destination": [{"name": "d", "ae_title": "A", "host": "h", "port": 1, "timeout_seconds": float("inf")}]},
+            "timeout_seconds",
+        ),
+        ({"monitoring": {"token": "sixteen letters\n!"}}, "monitoring.token"),
+        ({"monitoring": {"port": 11112}}, "[monitoring] port 11112 is taken"),
+        ({"monitoring": {"port": 11113, "bind": "0.0.0.0"}}, "[monitoring] port 11113 is taken"),
     ],
 )
 def test_what_is_wrong_is_named(tables: dict[str, Any], named: str) -> None:
-    with pytest.raises(SettingsError, match=named.replace(".", r"\.")):
+    with pytest.raises(SettingsError, match=re.escape(named)):
         parse_settings(tables, origin="test")
 
 

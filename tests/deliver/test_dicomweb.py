@@ -334,6 +334,9 @@ def test_where_nothing_is_left_to_send_no_secret_is_needed(
         ({"url": "http://pacs.example", "token_file": "t"}, "over https alone"),
         ({"url": "https://pacs.example", "user": "node"}, "belong together"),
         ({"url": "https://pacs.example", "host": "h"}, "host"),
+        ({"url": "https://pacs.example:99999"}, "[Pp]ort"),
+        ({"url": "https://pacs.example:0"}, "port from 1 to 65535"),
+        ({"url": "https://pacs.example/dicom web"}, "without blanks"),
     ],
 )
 def test_settings_that_cannot_work_are_named(table: dict[str, str], named: str) -> None:
