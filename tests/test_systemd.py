@@ -70,11 +70,24 @@ def test_a_drop_in_is_understood(drop_in: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_the_node_gets_the_time_it_needs_to_stop(name: str) -> None:
-    assert int(directives(FOLDER / name)["TimeoutStopSec"]) > STOP_SECONDS + 10
+    of_the_others, of_the_audit_trail = STOP_SECONDS, STOP_SECONDS
+    assert int(directives(FOLDER / name)["TimeoutStopSec"]) > of_the_others + of_the_audit_trail + 10
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_an_audit_trail_can_be_written_where_the_manual_puts_it(name: str) -> None:
+    documented = re.search(r'(?m)^file = "(.*?)"', (FOLDER.parent / "operating.md").read_text())
+    assert documented is not None
+    unit = directives(FOLDER / name)
+    assert unit["ProtectSystem"] == "strict"
+    assert Path(documented[1]).parent == Path("/var/log") / unit["LogsDirectory"]
 
 
 def test_the_commands_exist() -> None:
-    for name, roles in (("dicom-node.service", ["serve"]), ("dicom-node@.service", ["listen", "work", "monitor"])):
+    for name, roles in (
+        ("dicom-node.service", ["serve"]),
+        ("dicom-node@.service", ["listen", "work", "monitor", "audit"]),
+    ):
         for role in roles:
             command = directives(FOLDER / name)["ExecStart"].replace("%i", role).split()
             assert command[0] == PROGRAM
