@@ -62,8 +62,9 @@ def run_echo(settings: Settings, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(vars(report))
     elif report.reachable:
+        yes = "yes" if report.negotiates else "not said before it is sent"
         rows = [
-            (sop_class_name(sop_class), "yes" if accepted else "no") for sop_class, accepted in report.accepted.items()
+            (sop_class_name(sop_class), yes if accepted else "no") for sop_class, accepted in report.accepted.items()
         ]
         rows += [
             ("queries, to confirm arrival", "yes" if report.confirms else "no"),

@@ -112,7 +112,7 @@ def echo(destination: DicomwebDestinationTable) -> EchoReport:
             listed = _query(client, destination, "/studies", {"StudyInstanceUID": _NO_STUDY, "limit": "1"})
     except DeliveryFailed as error:
         return EchoReport(reachable=False, reason=error.message)
-    return EchoReport(reachable=True, accepted=takes, confirms=listed is not None)
+    return EchoReport(reachable=True, accepted=takes, confirms=listed is not None, negotiates=False)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class EchoReport:
         accepted: Whether it takes each SOP class that this node produces, by UID.
         confirms: Whether it can be asked (Study Root C-FIND) what it holds.
         commits: Whether it can be asked to commit to what it stored (Storage Commitment Push Model).
+        negotiates: Whether ``accepted`` is its own word; a DICOMweb service says what it takes only when it is sent it.
         reason: Why it is not reachable; empty otherwise.
     """
 
@@ -46,6 +47,7 @@ class EchoReport:
     accepted: dict[str, bool] = field(default_factory=dict)
     confirms: bool = False
     commits: bool = False
+    negotiates: bool = True
     reason: str = ""
 
 

@@ -120,8 +120,9 @@ class OrthancArchive:
         """When the bridge first ran in this Orthanc, seconds since the epoch; now, where it never did."""
         text = self._orthanc.GetGlobalProperty(self._settings.metadata, "")
         if not text:
-            self._orthanc.SetGlobalProperty(self._settings.metadata, str(now))
-            return now
+            begun = float(int(now))  # Orthanc dates by whole seconds: what came in this one counts
+            self._orthanc.SetGlobalProperty(self._settings.metadata, str(begun))
+            return begun
         try:
             return float(text)
         except ValueError as error:

@@ -375,5 +375,5 @@ def test_orthanc_stores_confirms_and_is_not_sent_anything_twice(
 def test_orthanc_answers_what_it_has(orthanc_service: tuple[Peer, DicomwebDestinationTable]) -> None:
     _, table = orthanc_service
     report = courier_to(table, CALLING_AE).echo()
-    assert (report.reachable, report.confirms) == (True, True)
+    assert (report.reachable, report.confirms, report.negotiates) == (True, True, False)
     assert confirm(table, [Reference("2.25.1", "2.25.2", "2.25.3")]) == {"2.25.3": False}

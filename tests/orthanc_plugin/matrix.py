@@ -31,7 +31,7 @@ def _images(site: Site, series: str) -> int:
 
 
 def _is_being_handed_over(site: Site, sent: Scan) -> bool:
-    return any(site.orthanc.standing(series)["state"] == "handing over" for series in sent.series)
+    return any(site.orthanc.standing(series)["state"] in {"handing over", "handed over"} for series in sent.series)
 
 
 def _is_case(*states: str) -> Callable[[Site, Scan], bool]:

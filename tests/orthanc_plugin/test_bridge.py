@@ -255,6 +255,15 @@ def test_what_was_there_before_the_plugin_is_left_alone_until_a_person_asks(site
     assert (len(site.orthanc.sent), _standing(site)["state"]) == (1, "handed over")
 
 
+def test_what_comes_within_the_second_of_the_first_start_counts(site: Site) -> None:
+    site.orthanc.properties.clear()
+    site.now = 2e6 + 0.9
+    site.restart()
+    site.orthanc.content[ONE] = series()  # dated 2e6
+    site.run()
+    assert len(site.orthanc.sent) == 1
+
+
 def test_all_of_a_large_archive_goes_when_wanted_but_no_faster_than_the_node_works() -> None:
     site = Site(BridgeSettings(since="always", series_in_flight=4, stable_seconds=60, node_url="http://node"))
     for index in range(250):

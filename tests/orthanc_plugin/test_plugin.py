@@ -58,7 +58,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             wait_for(lambda: bool(site.orthanc.rest("GET", "/dicom-node")["outage"]), "the plugin misses the node")
             outage = site.orthanc.standing(sent.series[0])["text"]
             site.node.start()
-            wait_for(lambda: "handing over" in _states(site, sent), "the plugin sends", look=0.02)
+            wait_for(
+                lambda: bool({"handing over", "handed over"} & {*_states(site, sent)}), "the plugin sends", look=0.02
+            )
             site.node.kill_role("listen")
             wait_for(lambda: site.is_complete(sent), "results of both series in Orthanc")
             yield Story(site, sent, outage, pacs, second)
