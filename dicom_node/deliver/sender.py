@@ -17,6 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.deliver.association import accepted_syntaxes, open_association, sop_class_name
+from dicom_node.deliver.peer_words import without_patient
 from dicom_node.errors import DeliveryRefused
 from dicom_node.settings import DestinationTable
 
@@ -147,7 +148,7 @@ def _send_one(association: Association, result: ResultFile, accepted: frozenset[
     if syntax is not None:
         source = result.path if syntax == result.syntax else _converted(result.path, syntax)
         try:
-            return _outcome(result.sop_instance, association.send_c_store(source))
+            return _outcome(result, association.send_c_store(source))
         except RuntimeError as error:  # the association ended since it was last looked at
             return unanswered(result.sop_instance, f"the connection was lost before it could be sent: {error}")
     return SendOutcome(
@@ -168,10 +169,11 @@ def _converted(path: Path, syntax: str) -> Dataset:
     return pydicom.dcmread(buffer)
 
 
-def _outcome(sop_instance: str, answer: Dataset) -> SendOutcome:
+def _outcome(result: ResultFile, answer: Dataset) -> SendOutcome:
     if "Status" not in answer:
-        return unanswered(sop_instance, "the destination did not answer in time, or broke the connection")
-    return outcome_of_status(sop_instance, int(answer.Status), "C-STORE", str(answer.get("ErrorComment", "") or ""))
+        return unanswered(result.sop_instance, "the destination did not answer in time, or broke the connection")
+    comment = without_patient(str(answer.get("ErrorComment", "") or ""), result.path)
+    return outcome_of_status(result.sop_instance, int(answer.Status), "C-STORE", comment)
 
 
 def outcome_of_status(sop_instance: str, status: int, service: str, comment: str = "") -> SendOutcome:

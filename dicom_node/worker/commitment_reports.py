@@ -58,7 +58,7 @@ class CommitmentReports:
         while not stop.wait(LOOK_SECONDS):
             try:
                 self.begin_due()
-            except (SQLAlchemyError, OSError):
+            except Exception:  # noqa: BLE001 - nobody starts this thread again: no thread left, a busy ledger, all pass
                 _log.exception("requests for commitment cannot be looked at; trying again")
 
     def report_due(self) -> None:

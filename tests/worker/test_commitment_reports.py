@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from dicom_node.storage_commitment import (
     request_information,
 )
 from dicom_node.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+from dicom_node.worker import commitment_reports
 from dicom_node.worker.commitment_reports import ANSWER_SECONDS, PAUSES, CommitmentReports
 from tests.peers import CALLING_AE, NOBODY_LISTENS, Receiver, destination, orthanc, receiver, wait_until
 from tests.phantoms import PhantomSpec, write
@@ -196,6 +198,23 @@ def test_a_sender_that_accepts_and_never_answers_delays_no_other(tmp_path: Path)
 
 
 @NOBODY_LISTENS
+def test_a_fault_of_the_moment_does_not_end_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    stop = threading.Event()
+
+    def look(_: CommitmentReports) -> None:
+        looks.append(1)
+        if len(looks) > 1:
+            stop.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(commitment_reports, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(CommitmentReports, "begin_due", look)
+    with node_for(tmp_path, 104) as node:
+        reports_of(node.intake, node.settings).run(stop)
+    assert len(looks) == 2
+
+
 def test_a_report_is_tried_again_until_the_sender_listens(tmp_path: Path) -> None:
     port = free_port()
     with node_for(tmp_path, port) as node:
