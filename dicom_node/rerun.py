@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from dicom_node.errors import UsageError
 from dicom_node.ledger.audit_events import audited
 from dicom_node.ledger.cases import Case, Cases
-from dicom_node.ledger.deliveries import Deliveries
+from dicom_node.ledger.deliveries import drop, renew, reset
 from dicom_node.settings import SENDER, Settings
 
 
@@ -30,16 +30,15 @@ def run_case_again(
         UsageError: There is no such case, it may not run again, or none of its destinations is left.
     """
     database = audited(database, settings)
-    cases, deliveries = Cases(database), Deliveries(database)
+    cases = Cases(database)
     case = cases.get(case_id)
-    cases.require_ended(case, also_done=also_done)  # before its deliveries are touched
     known = {SENDER, *(item.name for item in settings.destinations)}
     kept = [name for name in case.destinations if name in known]
     if case.destinations and not kept:
         raise UsageError(f"case {case.case_id[:12]}: the settings name none of {', '.join(case.destinations)} any more")
-    deliveries.drop(case.case_id, [name for name in case.destinations if name not in known])
-    if case.state == "done" and also_done:
-        deliveries.renew(case.case_id)
-    else:
-        deliveries.reset(case.case_id)
-    return cases.retry(case.case_id, now, kept, also_done=also_done, person=person)
+
+    def begin_anew(connection: sa.Connection) -> None:
+        drop(connection, case.case_id, [name for name in case.destinations if name not in known])
+        (renew if case.state == "done" else reset)(connection, case.case_id)
+
+    return cases.retry(case.case_id, now, kept, also_done=also_done, person=person, also=begin_anew)

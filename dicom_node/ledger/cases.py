@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
@@ -188,6 +188,7 @@ class Cases:
         *,
         also_done: bool = False,
         person: str = "",
+        also: Callable[[sa.Connection], None] = lambda _: None,
     ) -> Case:
         """Make a held or discarded case run again.
 
@@ -199,28 +200,25 @@ class Cases:
             destinations: Where its results go from now on; as before where None.
             also_done: Whether one that is done may run again, too.
             person: Who wants it, for the audit trail.
+            also: What is done with its deliveries, in the same transaction: a case whose results have not arrived
+                is never left done.
 
         Raises:
             UsageError: The case is still running or has ended well, a later case of its series took over, or its images
                 were removed by retention.
         """
         case = self.get(case_id)
-        self.require_ended(case, also_done=also_done)
+        self._require_ended(case, also_done=also_done)
         event = audit_facts.restricted(person, f"case {case.case_id} is to run again")
         if case.card is None:
-            return self._route_again(case, now, event)
+            return self._route_again(case, now, event, also)
         changed = {} if destinations is None else {"destinations": list(destinations)}
         again = self._restarted(case, now, "retried by a person") | changed
-        if not self._change(case.case_id, _ended(also_done=also_done), event=event, **again):
+        if not self._change(case.case_id, _ended(also_done=also_done), event=event, also=also, **again):
             raise UsageError(f"case {case.case_id[:12]} went on meanwhile: only held or discarded cases run again")
         return self.get(case.case_id)
 
-    def require_ended(self, case: Case, *, also_done: bool = False) -> None:
-        """Make sure that a case may run again.
-
-        Raises:
-            UsageError: It is still running or has ended well, or its images were removed by retention.
-        """
+    def _require_ended(self, case: Case, *, also_done: bool) -> None:
         if self._has_lost_images(case):
             raise UsageError(f"case {case.case_id[:12]}: its images were removed by [retention]; send them again")
         if case.card is not None and case.state not in _ended(also_done=also_done):
@@ -312,7 +310,7 @@ class Cases:
             "timings": {},
         }
 
-    def _route_again(self, case: Case, now: float, event: AuditEvent) -> Case:
+    def _route_again(self, case: Case, now: float, event: AuditEvent, also: Callable[[sa.Connection], None]) -> Case:
         later = sa.and_(
             db.cases.c.series_instance_uid == case.series_instance_uid, db.cases.c.created_at > case.created_at
         )
@@ -325,6 +323,7 @@ class Cases:
                 .where(db.series.c.series_instance_uid == case.series_instance_uid)
                 .values(cased_instances=0)
             )
+            also(connection)
             note(connection, now, event)
         return replace(case, state="waiting", reason="its series is routed again")
 
@@ -335,14 +334,16 @@ class Cases:
         *,
         attempt_now: int | None = None,
         event: AuditEvent | None = None,
+        also: Callable[[sa.Connection], None] = lambda _: None,
         **values: Any,
     ) -> bool:
         """Change a case that is in one of these states; returns whether it was."""
         is_so = _of_attempt(case_id, attempt_now), db.cases.c.state.in_(states)
         with self._engine.begin() as connection:
             is_changed = bool(connection.execute(sa.update(db.cases).where(*is_so).values(**values)).rowcount)
-            if is_changed and event is not None:
-                note(connection, values["updated_at"], event)
+            if is_changed:
+                also(connection)
+                note(connection, values["updated_at"], *([event] if event is not None else []))
             return is_changed
 
     def _merge(self, case_id: str, column: str, change: Any, attempt: int | None = None) -> dict[str, Any]:

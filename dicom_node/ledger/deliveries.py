@@ -135,36 +135,30 @@ class Deliveries:
             )
             note(connection, delivery.updated_at, *events)
 
-    def drop(self, case_id: str, destinations: Sequence[str]) -> None:
-        """Forget what was planned for destinations that are no more."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.delete(db.deliveries).where(
-                    db.deliveries.c.case_id == case_id, db.deliveries.c.destination.in_(destinations)
-                )
-            )
 
-    def reset(self, case_id: str) -> None:
-        """Make every refused or failed delivery of a case wait again (a person asked to retry).
+def drop(connection: sa.Connection, case_id: str, destinations: Sequence[str]) -> None:
+    """Forget what was planned for destinations that are no more, within a transaction; so it is below."""
+    table = db.deliveries
+    connection.execute(sa.delete(table).where(table.c.case_id == case_id, table.c.destination.in_(destinations)))
 
-        So does a segmentation that was spared, unless the other one, which went instead, has arrived.
-        """
-        table = db.deliveries
-        refused = table.c.case_id == case_id, table.c.state.in_(("refused", "failed"))
-        segmentations = table.c.sop_class_uid.in_((SEGMENTATION, LABEL_MAP_SEGMENTATION))
-        without_one = sa.select(table.c.destination).where(*refused, segmentations)
-        with self._engine.begin() as connection:
-            destinations = connection.execute(without_one).scalars().all()
-            spared = table.c.case_id == case_id, table.c.state == "spared", table.c.destination.in_(destinations)
-            for rows in (spared, refused):
-                connection.execute(sa.update(table).where(*rows).values(state="failed", attempts=0, message=None))
 
-    def renew(self, case_id: str) -> None:
-        """Have every result of a case delivered again; each destination is asked first what it still has."""
-        table = db.deliveries
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(table)
-                .where(table.c.case_id == case_id, table.c.state != "spared")
-                .values(state="failed", attempts=0, message=None)
-            )
+def reset(connection: sa.Connection, case_id: str) -> None:
+    """Make every refused or failed delivery of a case wait again (a person asked to retry).
+
+    So does a segmentation that was spared, unless the other one, which went instead, has arrived.
+    """
+    table = db.deliveries
+    refused = table.c.case_id == case_id, table.c.state.in_(("refused", "failed"))
+    segmentations = table.c.sop_class_uid.in_((SEGMENTATION, LABEL_MAP_SEGMENTATION))
+    without_one = sa.select(table.c.destination).where(*refused, segmentations)
+    destinations = connection.execute(without_one).scalars().all()
+    spared = table.c.case_id == case_id, table.c.state == "spared", table.c.destination.in_(destinations)
+    for rows in (spared, refused):
+        connection.execute(sa.update(table).where(*rows).values(state="failed", attempts=0, message=None))
+
+
+def renew(connection: sa.Connection, case_id: str) -> None:
+    """Have every result of a case delivered again; each destination is asked first what it still has."""
+    table = db.deliveries
+    those = table.c.case_id == case_id, table.c.state != "spared"
+    connection.execute(sa.update(table).where(*those).values(state="failed", attempts=0, message=None))

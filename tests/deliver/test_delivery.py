@@ -10,6 +10,7 @@ import pytest
 from dicom_node.deliver import confirmation
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.delivery import DeliveryState, deliver_once
+from dicom_node.ledger import deliveries as ledger
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from tests.deliver.scripted_peer import ABORT, ScriptedPeer, scripted_peer
 from tests.peers import CALLING_AE, NOBODY_LISTENS, Peer, destination, storescp
@@ -34,6 +35,12 @@ def attempt(where: Peer | ScriptedPeer, deliveries: Deliveries) -> DeliveryState
 
 def states(deliveries: Deliveries) -> list[str]:
     return [row.state for row in deliveries.of_case(CASE)]
+
+
+def reset(deliveries: Deliveries) -> None:
+    """A person has the case run again."""
+    with deliveries._engine.begin() as connection:
+        ledger.reset(connection, CASE)
 
 
 def reference_of(path: Path) -> Reference:
@@ -221,7 +228,7 @@ def test_what_a_new_plan_lacks_is_not_sent_any_more(deliveries: Deliveries, obje
         plan(deliveries, "scripted", objects[:2])
         peer.statuses = [0, 0xC000, 0]
         assert attempt(peer, deliveries).outcome == "held"
-        deliveries.reset(CASE)
+        reset(deliveries)
         (new,) = plan(deliveries, "scripted", objects[2:3])
         assert attempt(peer, deliveries).outcome == "confirmed"
         assert peer.received[2:] == [new]
@@ -233,5 +240,5 @@ def test_a_retry_that_a_person_asked_for_starts_over(deliveries: Deliveries, obj
         plan(deliveries, "scripted", objects[:1])
         peer.statuses = [0xC000, 0]
         assert attempt(peer, deliveries).outcome == "held"
-        deliveries.reset(CASE)
+        reset(deliveries)
         assert attempt(peer, deliveries).outcome == "confirmed"

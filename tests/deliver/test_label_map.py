@@ -14,6 +14,7 @@ from dicom_node.results.dicom_seg import encode_seg
 from dicom_node.results.object_file import write_object
 from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 from tests.deliver.scripted_peer import CT, scripted_peer
+from tests.deliver.test_delivery import reset
 from tests.peers import CALLING_AE, NOBODY_LISTENS, destination
 from tests.ports import free_port
 from tests.results.sources import PROVENANCE, labels_of, phantom, volume_of
@@ -78,7 +79,7 @@ def test_a_peer_that_refuses_both_holds_the_case(planned: Deliveries) -> None:
 def test_a_retry_asks_anew_which_segmentation_is_taken(planned: Deliveries) -> None:
     with scripted_peer(sop_classes=(CT,)) as peer:
         assert deliver_once(peer.destination, planned, CASE, 1000.0, calling_ae=CALLING_AE).outcome == "held"
-    planned.reset(CASE)
+    reset(planned)
     with scripted_peer(sop_classes=(LABEL_MAP_SEGMENTATION,)) as peer:
         assert deliver_once(peer.destination, planned, CASE, 1001.0, calling_ae=CALLING_AE).outcome == "confirmed"
     assert states(planned) == {SEGMENTATION: "spared", LABEL_MAP_SEGMENTATION: "confirmed"}
@@ -87,7 +88,7 @@ def test_a_retry_asks_anew_which_segmentation_is_taken(planned: Deliveries) -> N
 def test_a_retry_leaves_what_was_spared_where_the_other_has_arrived(planned: Deliveries) -> None:
     with scripted_peer(sop_classes=BOTH) as peer:
         deliver_once(peer.destination, planned, CASE, 1000.0, calling_ae=CALLING_AE)
-    planned.reset(CASE)
+    reset(planned)
     assert states(planned) == {SEGMENTATION: "spared", LABEL_MAP_SEGMENTATION: "confirmed"}
 
 

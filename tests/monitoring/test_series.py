@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dicom_node.errors import UsageError
 from dicom_node.ledger import database as db
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.ledger.intake import EXPECTED_SECONDS, Association, Instance, Intake
 from dicom_node.monitoring.series import SeriesDesk
+from dicom_node.rerun import run_case_again
 from dicom_node.settings import parse_settings
 from tests.ledger.test_cases import CASE
 
@@ -104,6 +106,16 @@ def test_what_arrived_stays_so_where_the_images_are_gone(desk: Desk) -> None:
     status, document = desk.ask(f"{SERIES}/rerun", "POST")
     assert (status, document["rerun"]) == (200, False)
     assert Deliveries(desk.engine).of_case(CASE.case_id) == (arrived,)
+
+
+def test_a_case_that_goes_on_at_this_moment_keeps_its_deliveries(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Delivery(CASE.case_id, "archive", "1.2.9", "1.2", "/r.dcm", state="refused", message="why")
+    Deliveries(desk.engine).plan([refused])
+    desk.cases.advance(CASE.case_id, "delivering", 2000.0)
+    monkeypatch.setattr(Cases, "_require_ended", lambda *_, **__: None)  # it was held when it was looked at
+    with pytest.raises(UsageError, match="went on meanwhile"):
+        run_case_again(desk.settings, desk.engine, CASE.case_id, 3000.0)
+    assert Deliveries(desk.engine).of_case(CASE.case_id) == (refused,)
 
 
 def test_a_case_that_is_running_is_left_alone(desk: Desk) -> None:
