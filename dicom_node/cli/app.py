@@ -43,7 +43,7 @@ MapsOption = Annotated[Path, typer.Option("--maps", metavar="DIR", help="Folder 
 CaseArgument = Annotated[str, typer.Argument(metavar="CASE", help="A case's identity, or the beginning of it.")]
 RoleOption = Annotated[
     list[str] | None,
-    typer.Option("--role", metavar="ROLE", help="listener, worker or archive alone; repeatable. Default: all."),
+    typer.Option("--role", metavar="ROLE", help="listener, worker, archive or audit alone; repeatable. Default: all."),
 ]
 SupervisorOption = Annotated[int | None, typer.Option("--supervised-by", metavar="PID", hidden=True)]
 

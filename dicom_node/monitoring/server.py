@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -94,7 +95,7 @@ class Monitor:
             SettingsError: The address and port cannot be bound.
         """
         try:
-            self._server = ThreadingHTTPServer(self._address, partial(_Handler, self))
+            self._server = _server_at(self._address, partial(_Handler, self))
         except OSError as error:
             where = f"{self._address[0]} port {self._address[1]}"
             raise SettingsError(f"cannot serve metrics on {where}: {error.strerror}; change [monitoring]") from error
@@ -165,6 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing: a probe every few seconds is no event."""
+
+
+def _server_at(address: tuple[str, int], handler: Callable[..., BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    kind = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+    return cast(ThreadingHTTPServer, kind(address, handler))
 
 
 def _said(verdict: Verdict, word: str) -> tuple[int, str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dicom_node.ledger.database import open_database
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.ledger.intake import EXPECTED_SECONDS, Association, Instance, Intake
 from dicom_node.monitoring.series import SeriesDesk
+from dicom_node.monitoring.server import Monitor
 from dicom_node.rerun import run_case_again
 from dicom_node.settings import parse_settings
 from tests.ledger.test_cases import CASE
@@ -140,3 +142,16 @@ def test_no_case_is_opened_of_fewer_images_than_were_announced(desk: Desk) -> No
 )
 def test_other_requests_are_not_answered(desk: Desk, method: str, path: str) -> None:
     assert desk.ask(path, method)[0] == 404
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "::1"])
+def test_the_endpoint_is_there_at_either_kind_of_address(tmp_path: Path, bind: str) -> None:
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "monitoring": {"bind": bind}}, origin="test")
+    monitor = Monitor(settings, port=0)
+    monitor.start()
+    try:
+        with socket.create_connection((bind, monitor.port), timeout=10) as connection:
+            connection.sendall(b"GET /series HTTP/1.0\r\n\r\n")
+            assert b" 403 " in connection.recv(4096)
+    finally:
+        monitor.stop()
