@@ -59,16 +59,16 @@ class SyslogServer:
         if server is None:
             raise SettingsError("[audit] names no syslog server")
         self._server: SplitResult = server
-        self._context = None
-        if server.scheme == "tls":
-            assert table.credentials is not None  # the settings see to it
-            self._context = client_context(table.credentials)
+        self._credentials = table.credentials if server.scheme == "tls" else None
+        if self._credentials is not None:
+            client_context(self._credentials)
 
     def write(self, messages: Sequence[AuditMessage]) -> None:
         """Send messages.
 
         Raises:
             OSError: The server did not take all of them; some may have arrived.
+            SettingsError: A file for TLS cannot be used any more.
         """
         encoded = [syslog_message(message) for message in messages]
         if self._server.scheme == "udp":
@@ -95,11 +95,13 @@ class SyslogServer:
 
     def _connected(self) -> socket.socket:
         plain = socket.create_connection(self._address, timeout=ANSWER_SECONDS)
-        if self._context is None:
+        if self._credentials is None:
             return plain
         try:
-            return self._context.wrap_socket(plain, server_hostname=str(self._server.hostname))
-        except OSError:
+            # read each time: a certificate is renewed while the trail is written
+            context = client_context(self._credentials)
+            return context.wrap_socket(plain, server_hostname=str(self._server.hostname))
+        except (OSError, SettingsError):
             plain.close()
             raise
 

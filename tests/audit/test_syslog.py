@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 import threading
@@ -81,6 +82,20 @@ def test_a_client_of_another_authority_sends_nothing(server: Rsyslog, tmp_path: 
         with pytest.raises(OSError):  # noqa: PT011 - which of TLS's ways to say no is the server's choice
             client.write(ALL)
     assert server.lines[before:] == []
+
+
+@pytest.mark.peer
+def test_a_renewed_certificate_is_shown_without_a_restart(
+    server: Rsyslog, tmp_path: Path, authority: Authority, node: Credentials
+) -> None:
+    ours = Authority(tmp_path, "Other CA").issue("node", believes=authority.file)
+    client, before = SyslogServer(table(server.url("tls"), ours)), len(server.lines)
+    with pytest.raises(OSError):  # noqa: PT011 - which of TLS's ways to say no is the server's choice
+        client.write(ALL)
+    shutil.copy(node.certificate, ours.certificate)
+    shutil.copy(node.key, ours.key)
+    client.write(ALL)
+    assert wait_until(lambda: len(server.lines) >= before + len(ALL))
 
 
 @pytest.mark.peer
