@@ -39,10 +39,12 @@ class Answer:
         kind: ``taken`` (a report will come, or has come), ``refused`` (the destination does not process it), or ``not
             offered`` (it has no storage commitment; nothing was sent).
         message: Why it was refused, in words.
+        comment: What the destination said beside it, as it came.
     """
 
     kind: Literal["taken", "refused", "not offered"]
     message: str = ""
+    comment: str = ""
 
 
 def ask_commitment(
@@ -90,9 +92,8 @@ def ask_commitment(
         if "Status" not in answer:
             raise DeliveryFailed("the destination did not answer the request for storage commitment in time")
         if answer.Status != _SUCCESS:
-            comment = str(answer.get("ErrorComment", "") or "")
-            words = f"N-ACTION status {answer.Status:04X}" + (f": {comment}" if comment else "")
-            return Answer("refused", f"the destination refused storage commitment: {words}")
+            words = f"the destination refused storage commitment: N-ACTION status {answer.Status:04X}"
+            return Answer("refused", words, str(answer.get("ErrorComment", "") or ""))
         reported.wait(min(REPORT_SECONDS, destination.timeout_seconds / 2))  # before it counts as idle
     return Answer("taken")
 

@@ -9,9 +9,11 @@ is used for two transactions (PS3.4 J.3.2.1.2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dicom_node.deliver.commitment import Answer, ask_commitment
+from dicom_node.deliver.peer_words import without_patient
 from dicom_node.ledger.commitments import Commitment
 from dicom_node.ledger.deliveries import Deliveries, Delivery
 from dicom_node.logs import get_logger
@@ -100,7 +102,8 @@ class CommitmentRequest:
             commitments.note_refused(uid, self.now)
         else:
             commitments.forget(uid)
-        return answer
+        comment = without_patient(answer.comment, Path(next(iter(rows.values())).path))
+        return replace(answer, message=f"{answer.message}: {comment}") if comment else answer
 
     def _take(self, report: Report) -> int:
         """Record a report that comes over the association that asks; the status to answer it with."""

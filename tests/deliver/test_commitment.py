@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
@@ -234,6 +235,22 @@ def test_a_refused_request_is_tried_again(deliveries: Deliveries, objects: list[
         peer.action_status = 0
         attempt(peer, deliveries, 1010.0)
         assert len(peer.asked) == 1
+
+
+def test_a_refusal_that_names_the_patient_is_told_without_it(
+    deliveries: Deliveries, objects: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = str(pydicom.dcmread(objects[0]).PatientName)
+
+    def refuse(_peer: CommittingPeer, _event: evt.Event) -> tuple[Dataset, None]:
+        answer = Dataset()
+        answer.Status, answer.ErrorComment = 0x0213, f"no room for {name}"
+        return answer, None
+
+    monkeypatch.setattr(CommittingPeer, "on_action", refuse)
+    with committing_peer(find=False) as peer:
+        plan(deliveries, "pacs", objects)
+        assert attempt(peer, deliveries).reason.endswith("N-ACTION status 0213: no room for ...")
 
 
 @contextmanager
