@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,8 @@ WATCHDOG_SECONDS = 10.0
 """How often the service manager is told that the supervisor lives."""
 REFUSALS = 5
 """Refusals to start in a row before the node gives up; a predecessor that is still ending causes one or two."""
+REST_SECONDS = 60.0
+"""How long an audit trail that keeps refusing to start is left alone before each further attempt."""
 
 
 def supervise(settings: Settings, config: Path | None, stop: threading.Event, *, roles: Sequence[str] = ()) -> None:
@@ -40,22 +42,12 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event, *,
         SettingsError: A process keeps refusing its settings, its port or its home.
     """
     commands = _commands(settings, roles)
-    children = {name: _start(command, config) for name, command in commands.items()}
-    refusals = dict.fromkeys(commands, 0)
+    group = _Group(commands, config)
     ports = settings.dicom_ports if "listen" in commands else ()
     is_ready, told = False, float("-inf")
     try:
         while not stop.wait(RESTART_SECONDS / 4):
-            for name, command in commands.items():
-                code = children[name].poll()
-                if code is None:
-                    continue
-                refusals[name] = refusals[name] + 1 if code == SettingsError.exit_code else 0
-                if refusals[name] == REFUSALS:
-                    raise SettingsError(f'"dicom-node {name}" cannot start: its messages above say why')
-                _log.error("process ended and is restarted", role=name, exit_code=code)
-                stop.wait(RESTART_SECONDS)
-                children[name] = _start(command, config)
+            group.restart_ended(stop)
             if not is_ready and all(map(is_bound, ports)):
                 is_ready = True
                 notify("READY=1")
@@ -64,9 +56,54 @@ def supervise(settings: Settings, config: Path | None, stop: threading.Event, *,
                 notify("WATCHDOG=1")
     finally:
         notify("STOPPING=1")
-        last = children.pop("audit", None)  # what the others say as they end is still to be written
-        _stop_all(list(children.values()))
+        group.stop()
+
+
+class _Group:
+    """The processes, each restarted when it ends.
+
+    Args:
+        commands: The arguments of each by its name.
+        config: What they read.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], config: Path | None) -> None:
+        self._commands, self._config = commands, config
+        self._children = {name: _start(command, config) for name, command in commands.items()}
+        self._refusals = dict.fromkeys(commands, 0)
+        self._resting: dict[str, float] = {}
+
+    def restart_ended(self, stop: threading.Event) -> None:
+        """Restart whichever has ended.
+
+        Raises:
+            SettingsError: One keeps refusing to start. An audit trail beside a listener or worker is tried again later
+                instead: a certificate of its own that has expired holds no reception up.
+        """
+        for name, child in self._children.items():
+            code = child.poll()
+            if code is None or time.monotonic() < self._resting.get(name, 0.0):
+                continue
+            if name not in self._resting:
+                self._note_end(name, code)
+                stop.wait(RESTART_SECONDS)
+            if self._refusals[name] >= REFUSALS and self._resting.pop(name, None) is None:
+                self._resting[name] = time.monotonic() + REST_SECONDS
+            else:
+                self._children[name] = _start(self._commands[name], self._config)
+
+    def stop(self) -> None:
+        """End all of them; the audit trail last, for what the others say as they end is still to be written."""
+        last = self._children.pop("audit", None)
+        _stop_all(list(self._children.values()))
         _stop_all([last] if last else [])
+
+    def _note_end(self, name: str, code: int) -> None:
+        self._refusals[name] = self._refusals[name] + 1 if code == SettingsError.exit_code else 0
+        is_spared = name == "audit" and {"listen", "work"} & set(self._commands)
+        if self._refusals[name] >= REFUSALS and not is_spared:
+            raise SettingsError(f'"dicom-node {name}" cannot start: its messages above say why')
+        _log.error("process ended and is restarted", role=name, exit_code=code)
 
 
 def _commands(settings: Settings, roles: Sequence[str]) -> dict[str, list[str]]:
