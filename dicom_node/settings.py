@@ -314,7 +314,7 @@ class PeerTable(_Table):
 
 
 class _AnyDestination(_Table):
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$")
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
     profile: str = DEFAULT_PROFILE
     timeout_seconds: float = Field(default=60.0, gt=0, strict=False)
     retry_seconds: tuple[Annotated[float, Field(ge=0)], ...] = Field(

@@ -94,6 +94,7 @@ def test_home_comes_from_the_environment_unless_the_file_says(monkeypatch: pytes
             "retry_seconds",
         ),
         ({"node": {"quiet_seconds": float("inf")}}, "node.quiet_seconds"),
+        ({"destination": [{"name": "d" * 65, "ae_title": "A", "host": "h", "port": 1}]}, "destination.0.name"),
         (
             {"destination": [{"name": "d", "ae_title": "A", "host": "h", "port": 1, "timeout_seconds": float("inf")}]},
             "timeout_seconds",

@@ -30,7 +30,8 @@ def without_patient(words: str, path: Path) -> str:
         values = [str(header.get(keyword) or "") for keyword in _NAMING]
     except (OSError, InvalidDicomError, ValueError, LookupError):
         return ""  # who the patient is cannot be told, so neither can what the peer says
-    said = " ".join(words.split())[:_LONGEST]
+    # PostgreSQL, for one, takes no text with a NUL in it
+    said = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[:_LONGEST]
     parts = {part for value in values for part in (value, *re.split(r"[\W_]+", value)) if len(part) >= _LEAST}
     for part in sorted(parts, key=len, reverse=True):
         said = re.sub(re.escape(part), "...", said, flags=re.IGNORECASE)

@@ -33,6 +33,7 @@ def result(objects: list[Path], tmp_path: Path) -> Path:
         ("ANNA MÜLLER (pid-4711, 19700131) is locked", "... ... (..., ...) is locked"),
         ("patient 4711 has been merged", "patient ... has been merged"),
         ("x" * 500, "x" * 64),
+        ("disk\0full\udc80\r\n", "disk full"),
     ],
 )
 def test_the_patient_is_left_out(result: Path, words: str, kept: str) -> None:
