@@ -71,8 +71,9 @@ class Deliveries:
             self._claim.require()
 
     def plan(self, deliveries: Sequence[Delivery]) -> None:
-        """Record everything that has to be sent where; what is on record already stays as it is.
+        """Record everything that has to be sent where; what is on record already stays as it is but for its file.
 
+        Results that were made anew lie in the folder of another attempt, and the earlier ones may have been removed.
         Results of an earlier plan that this one lacks are forgotten unless they have arrived.
         """
         planned: dict[tuple[str, str], list[str]] = {}
@@ -90,7 +91,10 @@ class Deliveries:
                     )
                 )
             for delivery in deliveries:
-                connection.execute(insert_or_nothing(connection, db.deliveries).values(**vars(delivery)))
+                if not connection.execute(
+                    insert_or_nothing(connection, db.deliveries).values(**vars(delivery))
+                ).rowcount:
+                    connection.execute(sa.update(db.deliveries).where(*_is(delivery)).values(path=delivery.path))
 
     def of_case(self, case_id: str, destination: str | None = None) -> tuple[Delivery, ...]:
         """Every delivery of a case, or those to one destination."""
@@ -120,11 +124,7 @@ class Deliveries:
                 self._claim.require_within(connection)
             connection.execute(
                 sa.update(db.deliveries)
-                .where(
-                    db.deliveries.c.case_id == delivery.case_id,
-                    db.deliveries.c.destination == delivery.destination,
-                    db.deliveries.c.sop_instance_uid == delivery.sop_instance_uid,
-                )
+                .where(*_is(delivery))
                 .values(
                     state=delivery.state,
                     status=delivery.status,
@@ -134,6 +134,15 @@ class Deliveries:
                 )
             )
             note(connection, delivery.updated_at, *events)
+
+
+def _is(delivery: Delivery) -> tuple[sa.ColumnElement[bool], ...]:
+    table = db.deliveries
+    return (
+        table.c.case_id == delivery.case_id,
+        table.c.destination == delivery.destination,
+        table.c.sop_instance_uid == delivery.sop_instance_uid,
+    )
 
 
 def drop(connection: sa.Connection, case_id: str, destinations: Sequence[str]) -> None:

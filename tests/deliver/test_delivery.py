@@ -223,6 +223,21 @@ def test_a_lost_result_file_is_held_and_the_rest_delivered(
         assert len(peer.kept) == 2
 
 
+def test_results_that_were_made_anew_are_sent_from_where_they_lie_now(
+    deliveries: Deliveries, objects: list[Path], tmp_path: Path
+) -> None:
+    """Retention had removed the earlier ones, and a person had the case run again."""
+    gone = tmp_path / "gone.dcm"
+    shutil.copy(objects[0], gone)
+    with scripted_peer() as peer:
+        plan(deliveries, "scripted", [gone])
+        gone.unlink()
+        assert attempt(peer, deliveries).outcome == "held"
+        reset(deliveries)
+        plan(deliveries, "scripted", objects[:1])
+        assert attempt(peer, deliveries).outcome == "confirmed"
+
+
 def test_what_a_new_plan_lacks_is_not_sent_any_more(deliveries: Deliveries, objects: list[Path]) -> None:
     with scripted_peer() as peer:
         plan(deliveries, "scripted", objects[:2])
