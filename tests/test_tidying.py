@@ -262,6 +262,29 @@ def test_images_that_come_again_are_taken_in_and_their_case_runs_again(home: Hom
     assert home.tidy(again + 100 * DAY).series == (home.series,)
 
 
+@pytest.mark.parametrize("again", ["images that came again", "a person"])
+def test_results_that_were_made_anew_go_too(home: Home, again: str) -> None:
+    case = home.case()
+    home.tidy(END + 91 * DAY, spool_days=30 if again == "images that came again" else 0)
+    assert "results" in home.cases.removed(case.case_id)
+    later = END + 92 * DAY
+    if again == "a person":
+        home.cases.retry(case.case_id, later, also_done=True)
+    else:
+        home.receive(at=later)
+        home.desk.intake.close_association("association", later)
+        assert home.cases.open(replace(case, state="waiting", created_at=later + 60))
+    assert home.cases.removed(case.case_id) == {}
+    results = home.folder(case) / "attempt-2" / "results"
+    results.mkdir(parents=True)
+    (results / "one.seg.dcm").write_bytes(b"the same result")
+    home.cases.advance(case.case_id, "done", later + 70)
+    for delivery in home.deliveries.of_case(case.case_id):
+        home.deliveries.update(replace(delivery, state="confirmed"))
+    assert home.tidy(later + 91 * DAY).results == (case.case_id,)
+    assert not home.folder(case).exists()
+
+
 def test_a_discarded_case_without_images_cannot_be_retried(home: Home) -> None:
     case = home.case("discarded")
     home.tidy()

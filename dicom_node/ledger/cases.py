@@ -212,9 +212,14 @@ class Cases:
         event = audit_facts.restricted(person, f"case {case.case_id} is to run again")
         if case.card is None:
             return self._route_again(case, now, event, also)
+
+        def begin_anew(connection: sa.Connection) -> None:
+            _forget_removal(connection, case.case_id)
+            also(connection)
+
         changed = {} if destinations is None else {"destinations": list(destinations)}
         again = self._restarted(case, now, "retried by a person") | changed
-        if not self._change(case.case_id, _ended(also_done=also_done), event=event, also=also, **again):
+        if not self._change(case.case_id, _ended(also_done=also_done), event=event, also=begin_anew, **again):
             raise UsageError(f"case {case.case_id[:12]} went on meanwhile: only held or discarded cases run again")
         return self.get(case.case_id)
 
@@ -279,6 +284,7 @@ class Cases:
         images = db.removed_from_cases.c.case_id == case.case_id, db.removed_from_cases.c.what == "images"
         if not connection.execute(sa.delete(db.removed_from_cases).where(*images)).rowcount:
             return False
+        _forget_removal(connection, case.case_id)
         reason = "its images were sent again after they had been removed"
         again = {name: getattr(case, name) for name in ("destinations", "rule", "priority", "calling_ae", "address")}
         again |= {"state": "waiting", "reason": reason, "timings": {}, "finished_at": None}
@@ -378,6 +384,11 @@ class Cases:
 def _of_attempt(case_id: str, attempt: int | None) -> sa.ColumnElement[bool]:
     is_case = db.cases.c.case_id == case_id
     return is_case if attempt is None else sa.and_(is_case, db.cases.c.attempt == attempt)
+
+
+def _forget_removal(connection: sa.Connection, case_id: str) -> None:
+    """Forget that the results of a case were removed: it makes them anew, and retention has to come for those too."""
+    connection.execute(sa.delete(db.removed_from_cases).where(db.removed_from_cases.c.case_id == case_id))
 
 
 def _ended(*, also_done: bool) -> set[str]:
