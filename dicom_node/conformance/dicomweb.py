@@ -60,8 +60,8 @@ def _user_agent(settings: Settings) -> tuple[Section, ...]:
                 Table(
                     ("HTTP status", "what the node does"),
                     (
-                        ("200, 202", "takes the instance as stored if the answer names it so (0008,1199)"),
-                        ("200, 202 without that", "searches for it; sends it again unless it is listed"),
+                        ("2xx", "takes the instance as stored if the answer names it so (0008,1199)"),
+                        ("2xx without that", "searches for it; sends it again unless it is listed"),
                         ("409, or listed as failed", "does as with the same status of C-STORE"),
                         ("401, 403, 408, 425, 429, 5xx but 501 and 505", "sends it again after retry_seconds"),
                         ("any other", "does not send it again; a person sees the delivery held"),

@@ -66,10 +66,10 @@ def outcome_of_response(sop_instance: str, code: int, content: bytes, location: 
     if failed and code not in _LATER and code < 500:
         outcome = outcome_of_status(sop_instance, _number(failed[0], _FAILURE_REASON) or _PROCESSING_FAILURE, "STOW-RS")
         return outcome if not outcome.ok else outcome_of_status(sop_instance, _PROCESSING_FAILURE, "STOW-RS")
-    if code in {200, 202} and not referenced:
+    if 200 <= code < 300 and not referenced:
         words = f"the service answered {code}, but not that it has stored this; does url lead to a DICOMweb service?"
         return SendOutcome(sop_instance, code, ok=False, retryable=True, is_unsure=True, message=words)
-    if code in {200, 202}:
+    if 200 <= code < 300:
         warning = _number(referenced[0], _WARNING_REASON)
         if warning:
             message = f"stored with a warning, STOW-RS reason {warning:04X}"

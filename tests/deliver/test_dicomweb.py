@@ -103,7 +103,7 @@ SAYING_NOTHING = [
 
 
 @pytest.mark.parametrize("body", SAYING_NOTHING)
-@pytest.mark.parametrize("code", [200, 202])
+@pytest.mark.parametrize("code", [200, 201, 202])
 def test_a_success_that_does_not_name_the_instance_is_not_believed(
     service: ScriptedService, objects: list[Path], code: int, body: bytes
 ) -> None:
