@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -21,6 +23,8 @@ from dicom_node.settings import DEFAULT_PROFILE, SENDER, Destination, Destinatio
 _log = get_logger("worker")
 WORKFLOW = "delivery"
 DEFAULT_PORT = 104
+BUSY_SECONDS = 5.0
+"""Pause of a delivery to a sender that is getting the results of another case."""
 _SETTLED = frozenset({"confirmed", "refused", "spared"})
 
 
@@ -43,6 +47,8 @@ class DeliveryRun:
         self._deliveries = deliveries
         self._settings = settings
         self._clock = clock
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
 
     @property
     def queues(self) -> dict[str, int]:
@@ -110,10 +116,29 @@ class DeliveryRun:
             self._conclude(case_id, attempt)
             return None
         try:
-            return self._deliver_claimed(case, table)
+            with self._turn_at(table) as is_free:
+                return self._deliver_claimed(case, table) if is_free else BUSY_SECONDS
         except TakenOver as error:  # this process froze, and another one has gone on with the delivery
             _log.warning("delivery given up", case=case_id[:12], destination=destination, reason=error.message)
             return None
+
+    @contextmanager
+    def _turn_at(self, table: Destination) -> Iterator[bool]:
+        """Whether no other results are on their way to this sender while the block runs.
+
+        Many senders are served at once, but each may take one association alone.
+        """
+        who = table.address if table.name == SENDER else None
+        with self._lock:
+            is_free = who is None or who not in self._busy
+            if is_free and who is not None:
+                self._busy.add(who)
+        try:
+            yield is_free
+        finally:
+            if is_free and who is not None:
+                with self._lock:
+                    self._busy.discard(who)
 
     def _deliver_claimed(self, case: Case, table: Destination) -> float | None:
         case_id, destination = case.case_id, table.name

@@ -15,7 +15,7 @@ from dicom_node.errors import DeliveryRefused
 from dicom_node.ledger.cases import Cases
 from dicom_node.ledger.deliveries import NO_OBJECT, Deliveries, Delivery
 from dicom_node.settings import SENDER, Settings, parse_settings
-from dicom_node.worker.delivery_run import DeliveryRun, queue_of, sender_destination
+from dicom_node.worker.delivery_run import BUSY_SECONDS, DeliveryRun, queue_of, sender_destination
 from tests.ledger.test_cases import CASE
 from tests.ports import free_port
 
@@ -81,6 +81,16 @@ def test_a_sender_that_hangs_does_not_keep_results_from_another(bench: Bench) ->
     at_once = bench.run.queues
     assert {name: at_once[queue_of(name)] for name in ("pacs", "tps")} == {"pacs": 1, "tps": 1}
     assert at_once[queue_of(SENDER)] > 1
+
+
+def test_a_sender_gets_the_results_of_one_case_at_a_time(bench: Bench, tmp_path: Path) -> None:
+    bench.begin(tmp_path, "sender")
+    case = bench.cases.get(CASE.case_id)
+    with bench.run._turn_at(bench.run.table_of(case, "sender")):
+        bench.run.run(CASE.case_id, 1, "sender", 1)
+    assert bench.engine.enqueued[-1] == ("deliver sender", f"{CASE.case_id}.1.sender.2", BUSY_SECONDS)
+    (waiting,) = bench.deliveries.of_case(CASE.case_id)
+    assert (waiting.state, waiting.attempts) == ("waiting", 0)
 
 
 def test_a_case_without_destinations_is_done_at_once(bench: Bench, tmp_path: Path) -> None:
