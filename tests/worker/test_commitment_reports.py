@@ -197,7 +197,6 @@ def test_a_sender_that_accepts_and_never_answers_delays_no_other(tmp_path: Path)
             assert node.intake.commitment_requests.senders_due(now + PAUSES[0] + 1) != ()
 
 
-@NOBODY_LISTENS
 def test_a_fault_of_the_moment_does_not_end_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
     stop = threading.Event()
@@ -215,6 +214,7 @@ def test_a_fault_of_the_moment_does_not_end_the_reports(tmp_path: Path, monkeypa
     assert len(looks) == 2
 
 
+@NOBODY_LISTENS
 def test_a_report_is_tried_again_until_the_sender_listens(tmp_path: Path) -> None:
     port = free_port()
     with node_for(tmp_path, port) as node:
