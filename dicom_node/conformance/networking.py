@@ -12,7 +12,7 @@ from dicom_node.conformance.initiator import initiation
 from dicom_node.conformance.words import context_blocks, listening_at
 from dicom_node.deliver.courier import SENDERS_AT_ONCE
 from dicom_node.receive.connection import MAXIMUM_PDU
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import Destination, DicomwebDestinationTable, Settings
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
@@ -191,7 +191,7 @@ def _configuration(settings: Settings) -> tuple[Section, ...]:
                     ),
                 ),
                 Table(
-                    ("destination", "address", "connection", "profile", "arrival is proved by"),
+                    ("destination", "AE title", "address", "connection", "profile", "arrival is proved by"),
                     tuple(_destination_row(item) for item in settings.destinations),
                 ),
             ),
@@ -204,7 +204,10 @@ def _configuration(settings: Settings) -> tuple[Section, ...]:
 
 
 def _destination_row(item: Destination) -> tuple[str, ...]:
-    return item.name, item.address, "TLS" if item.over_tls else "plain", item.profile, item.confirm
+    connection = "TLS" if item.over_tls else "plain"
+    if isinstance(item, DicomwebDestinationTable):
+        return item.name, "none (DICOMweb)", item.url, connection, item.profile, item.confirm
+    return item.name, item.ae_title, f"{item.host}:{item.port}", connection, item.profile, item.confirm
 
 
 def _statuses(*rows: tuple[str, str]) -> Table:

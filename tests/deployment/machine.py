@@ -139,7 +139,8 @@ def typed(text: str, *, before: list[str] | None = None, name: str = "here") -> 
     environment = {
         **os.environ,
         "STAND_IN": str(SCRATCH / "units" / name),
-        "PATH": f"/usr/local/bin:{os.environ['PATH']}",
+        # the system's commands first: an environment of Python may have a storescu of its own
+        "PATH": f"/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ['PATH']}",
     }
     with (SCRATCH / "typed.log").open("w+b") as said:
         done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.deliver import delivery as module
+from dicom_node.deliver import courier
 from dicom_node.deliver.delivery import deliver_once
 from dicom_node.deliver.sender import SendOutcome, send
 from dicom_node.errors import TakenOver
@@ -47,7 +47,7 @@ def test_a_worker_that_lost_its_claim_sends_and_records_nothing_more(
 
         return send(*arguments, before_each=freeze_after_the_first, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "send", send_and_freeze)
+    monkeypatch.setattr(courier, "send", send_and_freeze)
     with storescp(tmp_path / "peer") as peer:
         with pytest.raises(TakenOver):
             deliver_once(peer.destination, deliveries.claimed("case to store", "frozen"), CASE_ID, 1.0, calling_ae="N")
