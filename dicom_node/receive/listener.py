@@ -47,7 +47,7 @@ from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_exchange import exchange_directly
-from dicom_node.receive.storing import Answer, Arrival, Reception
+from dicom_node.receive.storing import PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.receive.uid_checks import remember_uid_checks
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
@@ -318,10 +318,13 @@ class Listener:
 
     def _take(self, association: Association, read: Callable[[], Arrival]) -> Answer:
         with guarded(association).storing():
+            peer = self._occupancy.peer_of(association)
+            if peer is None:  # aborted while its last image came in; nobody's quota or classes would hold for it
+                return Answer(PROCESSING_FAILURE, "the association has ended")
             return self._desk.store(
                 read,
                 lambda: self._associations.on_record(association),
-                self._occupancy.peer_of(association),
+                peer,
                 association.requestor.ae_title,
             )
 
