@@ -41,6 +41,14 @@ def test_a_missing_group_length_does_no_harm(ct_files: list[Path]) -> None:
     assert taken(content[:132] + content[144:], 1 << 20).encoded == arrival_of(ct_files[0]).encoded
 
 
+def test_an_address_in_the_meta_does_no_harm(ct_files: list[Path]) -> None:
+    """Source Presentation Address (0002,0026) is a UR: its length has four bytes (PS3.10 7.1)."""
+    content = ct_files[0].read_bytes()
+    end = len(content) - len(arrival_of(ct_files[0]).encoded)
+    address = b"\x02\x00\x26\x00UR\x00\x00" + (20).to_bytes(4, "little") + b"https://host/studies/"[:20]
+    assert taken(content[:end] + address + content[end:], 1 << 20).encoded == arrival_of(ct_files[0]).encoded
+
+
 @pytest.mark.parametrize(
     "content",
     [
