@@ -242,9 +242,21 @@ class Listener:
         port = self._settings.dicomweb.port
         if port is None:
             return None
-        reach = Reach(self._desk, self._associations, self._occupancy, self._memory, self._reception.lack_of_room)
-        service = StoreService(self._settings, reach)
-        server = StoreServer(self._settings, service, gate, 0 if self._wanted_port == 0 else port)
+        reach = Reach(
+            self._desk,
+            self._associations,
+            self._occupancy,
+            self._memory,
+            self._reception.lack_of_room,
+            self._alerts.association_refused,
+        )
+        server = StoreServer(
+            self._settings,
+            StoreService(self._settings, reach),
+            gate,
+            0 if self._wanted_port == 0 else port,
+            self._alerts.handshake_failed,
+        )
         server.start()
         return server
 

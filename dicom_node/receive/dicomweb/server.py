@@ -7,6 +7,7 @@ import socketserver
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from dicom_node.errors import SettingsError
@@ -29,6 +30,7 @@ class StoreServer(socketserver.ThreadingTCPServer):
         service: Answers the requests.
         gate: Shared by all listening sockets of the node.
         port: Port to bind; 0 for any free one.
+        on_failure: Told of a TLS handshake that failed: address, and why.
 
     Raises:
         SettingsError: The address and port cannot be bound, or a file for TLS cannot be used.
@@ -39,7 +41,15 @@ class StoreServer(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, settings: Settings, service: StoreService, gate: ConnectionGate, port: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        service: StoreService,
+        gate: ConnectionGate,
+        port: int,
+        on_failure: Callable[[str, str], None],
+    ) -> None:
+        self._on_failure = on_failure
         self._settings = settings
         self._service = service
         self._gate = gate
@@ -96,6 +106,7 @@ class StoreServer(socketserver.ThreadingTCPServer):
             secured = self._secured(request)
         except OSError as error:
             _log.warning("TLS handshake failed", reason=reason_of(error), address=client_address[0])
+            self._on_failure(client_address[0], reason_of(error))
             return
         connection = HttpConnection(secured, self._settings.limits)
         with self._lock:
