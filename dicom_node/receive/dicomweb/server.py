@@ -87,14 +87,15 @@ class StoreServer(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def end_connections(self) -> None:
-        """Cut what is still open, and wait a moment for the threads that serve it."""
-        deadline = time.monotonic() + _END_SECONDS
-        with self._lock:
-            still_open = list(self._open)
-        for connection in still_open:
+        """Cut what is still open once what was stored is answered, and wait a moment for the threads that serve it."""
+        _wait_until(lambda: all(connection.waits_for_caller for connection in self._still_open()))
+        for connection in self._still_open():
             connection.interrupt()
-        while self.is_serving and time.monotonic() < deadline:
-            time.sleep(0.02)
+        _wait_until(lambda: not self.is_serving)
+
+    def _still_open(self) -> list[HttpConnection]:
+        with self._lock:
+            return list(self._open)
 
     def verify_request(self, _request: Any, client_address: Any) -> bool:
         """Whether a connection may stay open."""
@@ -155,6 +156,13 @@ class StoreServer(socketserver.ThreadingTCPServer):
 
     def _key(self, client_address: Any) -> object:
         return ("dicomweb", *client_address[:2])
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, for a moment at most."""
+    deadline = time.monotonic() + _END_SECONDS
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:
