@@ -82,10 +82,11 @@ class _Exchange:
         connection.when_over(self._forget)
 
     def _serve(self, message: Any, context_id: int) -> None:
-        """Serve a message by pynetdicom, in the association's thread, and count it as served."""
+        """Serve a message by pynetdicom, in the association's thread, and count it as served; its peer was not idle."""
         try:
             self._serve_otherwise(message, context_id)
         finally:
+            self._provider._idle_timer.restart()
             if threading.current_thread() is self._association:  # an N-EVENT-REPORT has not been in the queue
                 self._association.dimse.msg_queue.task_done()
 

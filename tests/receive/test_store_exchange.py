@@ -211,15 +211,20 @@ def test_a_refusal_is_answered_and_the_next_image_is_stored(node: Receiver, imag
         assert sender.status() == 0x0000
 
 
-def test_a_peer_that_waits_for_its_answer_is_not_idle(tmp_path: Path, image: Arrival) -> None:
+def plain(image: Arrival) -> list[bytes]:
+    return [p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded)]
+
+
+@pytest.mark.parametrize("messages", [plain, command_in_two])
+def test_a_peer_that_waits_for_its_answer_is_not_idle(tmp_path: Path, image: Arrival, messages: Any) -> None:
     with receiver(tmp_path, limits={"idle_seconds": 1.0}) as node, sending_to(node) as sender:
 
         def slow(*_: object) -> Answer:
-            time.sleep(2.5)
+            time.sleep(1.5)
             return Answer(0x0000)
 
         node.listener._reception.store = slow  # type: ignore[method-assign]
-        sender.write(p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded))
+        sender.write(*messages(image))
         assert sender.status() == 0x0000
         sender.echo()
 
