@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from pydicom.uid import UID
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, DimseServiceType
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
@@ -81,10 +81,10 @@ class _Exchange:
         association._serve_request = self._serve  # type: ignore[method-assign]
         connection.when_over(self._forget)
 
-    def _serve(self, message: Any, context_id: int) -> None:
+    def _serve(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve a message by pynetdicom, in the association's thread, and count it as served; its peer was not idle."""
         try:
-            self._serve_otherwise(message, context_id)
+            self._serve_otherwise(msg, context_id)
         finally:
             self._provider._idle_timer.restart()
             if threading.current_thread() is self._association:  # an N-EVENT-REPORT has not been in the queue
