@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from uuid import uuid4
 
 from dicom_node.errors import StorageFull
 
+_making = threading.RLock()
+"""Held while a folder is made: it is there for everybody before it is recorded in its parent."""
 _NO_ROOM_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -76,17 +79,18 @@ def make_directory_durably(path: Path) -> None:
         StorageFull: The disk or quota has no room for it.
         OSError: Any other failure of the file system.
     """
-    if path.is_dir():
-        return
-    make_directory_durably(path.parent)
-    with _no_room_said(path.name):
-        path.mkdir(exist_ok=True)
-        try:
-            fsync_directory(path.parent)
-        except Exception:
-            with suppress(OSError):  # somebody else may have put a file into it, and made it durable
-                path.rmdir()  # else whoever comes next would take it for recorded
-            raise
+    with _making:
+        if path.is_dir():
+            return
+        make_directory_durably(path.parent)
+        with _no_room_said(path.name):
+            path.mkdir(exist_ok=True)
+            try:
+                fsync_directory(path.parent)
+            except Exception:
+                with suppress(OSError):  # somebody else may have put a file into it, and made it durable
+                    path.rmdir()  # else whoever comes next would take it for recorded
+                raise
 
 
 def fsync_directory(path: Path) -> None:

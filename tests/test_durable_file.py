@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,24 @@ def test_a_folder_that_could_not_be_recorded_is_made_again(tmp_path: Path, monke
     disk.empty()
     make_directory_durably(tmp_path / "folder")
     assert disk.used == ["mkdir", "fsync"]
+
+
+def test_a_folder_that_another_thread_is_making_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be seen before it is recorded, and a power cut would take all that was put into it."""
+    is_made, may_go_on, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        is_made.set()
+        assert may_go_on.wait(30)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(make_directory_durably, tmp_path / "folder")
+        assert is_made.wait(30)
+        second = pool.submit(make_directory_durably, tmp_path / "folder")
+        is_early = bool(wait([second], timeout=0.2).done)
+        may_go_on.set()
+        first.result(30)
+        second.result(30)
+    assert not is_early

@@ -22,7 +22,8 @@ _STUDY, _SERIES = 0x0020000D, 0x0020000E
 _WANTED = frozenset({_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES})
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+"""Value representations with a length of four bytes behind two reserved ones (PS3.5 7.1.2)."""
 _SHORT_VRS = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
     | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
@@ -150,7 +151,7 @@ def _header_reader(order: str) -> Callable[[bytes, int, bool], tuple[bytes, int,
         vr = head[position + 4 : position + 6]
         if vr in _SHORT_VRS:
             return vr, short_at(head, position + 6)[0], position + 8
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             _need(head, position, 12)
             return vr, long_at(head, position + 8)[0], position + 12
         raise InputRefused(f"{vr!r} at byte {position} is no value representation: not encoded as negotiated")

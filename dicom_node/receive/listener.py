@@ -47,7 +47,7 @@ from dicom_node.receive.promptness import make_prompt
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_exchange import exchange_directly
-from dicom_node.receive.storing import Answer, Arrival, Reception
+from dicom_node.receive.storing import PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.receive.uid_checks import remember_uid_checks
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import server_context
@@ -242,9 +242,21 @@ class Listener:
         port = self._settings.dicomweb.port
         if port is None:
             return None
-        reach = Reach(self._desk, self._associations, self._occupancy, self._memory, self._reception.lack_of_room)
-        service = StoreService(self._settings, reach)
-        server = StoreServer(self._settings, service, gate, 0 if self._wanted_port == 0 else port)
+        reach = Reach(
+            self._desk,
+            self._associations,
+            self._occupancy,
+            self._memory,
+            self._reception.lack_of_room,
+            self._alerts.association_refused,
+        )
+        server = StoreServer(
+            self._settings,
+            StoreService(self._settings, reach),
+            gate,
+            0 if self._wanted_port == 0 else port,
+            self._alerts.handshake_failed,
+        )
         server.start()
         return server
 
@@ -318,10 +330,13 @@ class Listener:
 
     def _take(self, association: Association, read: Callable[[], Arrival]) -> Answer:
         with guarded(association).storing():
+            peer = self._occupancy.peer_of(association)
+            if peer is None:  # aborted while its last image came in; nobody's quota or classes would hold for it
+                return Answer(PROCESSING_FAILURE, "the association has ended")
             return self._desk.store(
                 read,
                 lambda: self._associations.on_record(association),
-                self._occupancy.peer_of(association),
+                peer,
                 association.requestor.ae_title,
             )
 

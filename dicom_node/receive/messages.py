@@ -108,7 +108,10 @@ class MessageGuard:
             MessageRefused: The message is too large, too slow, or cut too small; or memory is short.
         """
         position = 0
-        self._fragments += not pdu
+        if not pdu:
+            self._fragments += 1
+            if self._is_half:
+                self._require_within_limits()
         while position + _PDV_HEADER <= len(pdu):
             length = int.from_bytes(pdu[position : position + 4], "big")
             if length < 2 or position + 4 + length > len(pdu):
@@ -142,6 +145,11 @@ class MessageGuard:
         self._require_within_limits()
         if header & _LAST and not header & _COMMAND:
             self._begun_at = None
+
+    @property
+    def _is_half(self) -> bool:
+        """Whether more of a message is to come for certain; a whole command may be a whole message."""
+        return self._begun_at is not None and (self._data_bytes > 0 or not self._command_is_whole)
 
     def release(self) -> None:
         """The message was dealt with: its memory is free again."""

@@ -62,7 +62,9 @@ class Recorder:
             raise waiting.error
         if waiting.is_gone:
             raise ImageGone(f"{instance.path} was removed while it was recorded; write it again")
-        return bool(waiting.is_new)
+        if waiting.is_new is None:
+            raise RuntimeError("the commit that held this instance was broken off")
+        return waiting.is_new
 
     def _commit(self, batch: list[_Waiting]) -> None:
         try:

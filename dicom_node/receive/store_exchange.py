@@ -9,6 +9,7 @@ connection as it came, and pynetdicom reads it: the association's request and en
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,7 +17,7 @@ from typing import Any, Final, cast
 
 from pydicom.uid import UID
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, DimseServiceType
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
@@ -76,7 +77,18 @@ class _Exchange:
         self._idle_otherwise: Callable[[], bool] = association.dul.idle_timer_expired
         self._message: _Message | None = None
         self._is_answering = False
+        self._serve_otherwise = association._serve_request
+        association._serve_request = self._serve  # type: ignore[method-assign]
         connection.when_over(self._forget)
+
+    def _serve(self, msg: DimseServiceType, context_id: int) -> None:
+        """Serve a message by pynetdicom, in the association's thread, and count it as served; its peer was not idle."""
+        try:
+            self._serve_otherwise(msg, context_id)
+        finally:
+            self._provider._idle_timer.restart()
+            if threading.current_thread() is self._association:  # an N-EVENT-REPORT has not been in the queue
+                self._association.dimse.msg_queue.task_done()
 
     def is_idle_too_long(self) -> bool:
         """Whether the peer has been silent for too long; it waits for us while its image is being stored."""
@@ -88,7 +100,7 @@ class _Exchange:
             self._read_otherwise()
             return
         try:
-            while self._read_one() and self._connection.ready:
+            while self._read_one() and self._may_go_on():
                 pass
         except _Invalid:
             self._forget()
@@ -96,6 +108,15 @@ class _Exchange:
         except OSError as error:
             self._connection.give_up(error)
             self._provider.event_queue.put(_CLOSED)
+
+    def _may_go_on(self) -> bool:
+        """Whether the next PDU has begun to come, and nothing is to be sent before it, an abort above all.
+
+        A link that is slower than we are delivers the beginning of each PDU with the end of the one before: there is
+        always something to read, for as long as a large instance takes.
+        """
+        self._provider._idle_timer.restart()
+        return not self._provider._kill_thread and self._provider.to_provider_queue.empty() and self._connection.ready
 
     def _read_one(self) -> bool:
         """Read a PDU; whether a further one of the same message is to come."""
@@ -110,7 +131,7 @@ class _Exchange:
         return self._message is not None
 
     def _begin(self, length: int) -> None:
-        if length > _MOST_PLAIN_COMMAND or self._association.dimse.message is not None:
+        if length > _MOST_PLAIN_COMMAND or self._is_busy_otherwise:
             self._leave_to_pynetdicom()
             return
         items = self._connection.read(length)
@@ -119,6 +140,12 @@ class _Exchange:
             self._leave_to_pynetdicom(items)
         else:
             self._connection.guard.take(items)
+
+    @property
+    def _is_busy_otherwise(self) -> bool:
+        """Whether pynetdicom has a message half or not answered yet: what comes behind it is answered behind it."""
+        messages = self._association.dimse
+        return messages.message is not None or messages.msg_queue.unfinished_tasks > 0
 
     def _announced(self, items: bytearray) -> _Message | None:
         """The message that a PDU begins, where it holds the whole command of a plain C-STORE and nothing else."""

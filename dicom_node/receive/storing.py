@@ -192,10 +192,11 @@ class Reception:
         """
         path = self._spool.write(identity, file)
         try:
-            self._recorder.record(instance)
-        except ImageGone:
-            self._spool.write(identity, file)
-            self._recorder.record(instance)
+            try:
+                self._recorder.record(instance)
+            except ImageGone:
+                self._spool.write(identity, file)
+                self._recorder.record(instance)
         except SQLAlchemyError as error:
             if committed_nothing(error):
                 path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ THREADS = 4
 class SlowLedger:
     """In the place of the intake: a commit takes as long as the test wants."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.may_commit = threading.Event()
         self.commits: list[list[str]] = []
         self.known: set[str] = set()
@@ -29,21 +29,21 @@ class SlowLedger:
     def record_all(self, instances: Sequence[Instance], is_in_place: object) -> list[bool]:
         self.commits.append([instance.sop_instance_uid for instance in instances])
         assert self.may_commit.wait(30)
-        if self._error is not None:
+        if self._error is not None and instances:
             raise self._error
         are_new = [instance.sop_instance_uid not in self.known for instance in instances]
         self.known |= {instance.sop_instance_uid for instance in instances}
         return are_new
 
 
-def recorded_together(ledger: SlowLedger, uids: Sequence[str]) -> list[bool | Exception]:
+def recorded_together(ledger: SlowLedger, uids: Sequence[str]) -> list[bool | BaseException]:
     """What each of those who record at the same time is told, the first one while the others queue up."""
     recorder = Recorder(ledger)  # type: ignore[arg-type]
 
-    def record(uid: str) -> bool | Exception:
+    def record(uid: str) -> bool | BaseException:
         try:
             return recorder.record(instance_record(uid))
-        except OperationalError as error:
+        except BaseException as error:  # noqa: BLE001 - whatever they are told is what is tested
             return error
 
     with ThreadPoolExecutor(len(uids)) as pool:
@@ -70,6 +70,11 @@ def test_each_learns_whether_his_own_instance_was_new() -> None:
 def test_a_failed_commit_is_told_to_all_whose_instances_it_held() -> None:
     error = OperationalError("INSERT", {}, Exception("database is locked"))
     assert recorded_together(SlowLedger(error), ["1.1", "1.2", "1.3"]) == [error] * 3
+
+
+def test_nobody_is_told_of_a_commit_that_was_broken_off() -> None:
+    told = recorded_together(SlowLedger(KeyboardInterrupt()), ["1.1", "1.2", "1.3"])
+    assert [each for each in told if not isinstance(each, BaseException)] == []
 
 
 @pytest.mark.parametrize("size", [1, 5])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pynetdicom.association import Association
 
+from dicom_node.receive.listener import Listener
 from dicom_node.receive.storing import Answer, Arrival
 from tests.peers import Receiver, receiver, wait_until
 from tests.receive.desk import arrival_of
@@ -186,6 +187,22 @@ def test_a_release_in_the_middle_of_a_data_set_is_answered_and_nothing_is_stored
     assert node.spooled == []
 
 
+def test_what_does_not_wait_for_an_answer_gets_its_own_behind_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Arrival
+) -> None:
+    def slow(*_: object) -> int:
+        time.sleep(0.3)
+        return 0x0000
+
+    monkeypatch.setattr(Listener, "_on_echo", slow)
+    with receiver(tmp_path) as node, sending_to(node) as sender:
+        echo = p_data(1, 0x03, command(0x0030, 1, sop_class=VERIFICATION))
+        sender.write(echo, p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded))
+        assert [sender.read()[1][4] for _ in range(2)] == [1, CONTEXT]
+        sender.write(p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded))
+        assert sender.status() == 0x0000
+
+
 def test_a_refusal_is_answered_and_the_next_image_is_stored(node: Receiver, image: Arrival) -> None:
     with sending_to(node) as sender:
         sender.write(p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(b"no data set"))
@@ -194,17 +211,43 @@ def test_a_refusal_is_answered_and_the_next_image_is_stored(node: Receiver, imag
         assert sender.status() == 0x0000
 
 
-def test_a_peer_that_waits_for_its_answer_is_not_idle(tmp_path: Path, image: Arrival) -> None:
+def plain(image: Arrival) -> list[bytes]:
+    return [p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded)]
+
+
+@pytest.mark.parametrize("messages", [plain, command_in_two])
+def test_a_peer_that_waits_for_its_answer_is_not_idle(tmp_path: Path, image: Arrival, messages: Any) -> None:
     with receiver(tmp_path, limits={"idle_seconds": 1.0}) as node, sending_to(node) as sender:
 
         def slow(*_: object) -> Answer:
-            time.sleep(2.5)
+            time.sleep(1.5)
             return Answer(0x0000)
 
         node.listener._reception.store = slow  # type: ignore[method-assign]
-        sender.write(p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded))
+        sender.write(*messages(image))
         assert sender.status() == 0x0000
         sender.echo()
+
+
+def test_a_peer_whose_link_is_slow_is_not_idle(tmp_path: Path, image: Arrival) -> None:
+    """Its packets end in the middle of a PDU: there is always something to read of the next one."""
+    pieces = in_pieces(image.encoded, len(image.encoded) // 8 + 1)
+    stream = b"".join(pdu(0x04, item(LAST if piece is pieces[-1] else 0, piece)) for piece in pieces)
+    with receiver(tmp_path, limits={"idle_seconds": 1.0}) as node, sending_to(node) as sender:
+        sender.write(p_data(CONTEXT, COMMAND | LAST, request(image)), stream[:20])
+        for packet in in_pieces(stream[20:], len(stream) // 8):
+            time.sleep(0.25)
+            sender.write(packet)
+        assert sender.status() == 0x0000
+
+
+def test_an_association_that_was_counted_out_stores_nothing(node: Receiver, image: Arrival) -> None:
+    """Its threads end one after the other; without its peer it would have nobody's limits."""
+    with sending_to(node) as sender:
+        node.listener._occupancy.leave(node.listener._active_associations()[0])
+        sender.write(p_data(CONTEXT, COMMAND | LAST, request(image)), *as_one(image.encoded))
+        assert sender.status() == 0x0110
+    assert node.spooled == []
 
 
 def test_nothing_is_kept_of_a_data_set_that_will_not_be_whole(tmp_path: Path, image: Arrival) -> None:

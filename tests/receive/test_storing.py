@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import signal
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 
+from dicom_node.errors import ImageGone
 from dicom_node.ledger import database
 from dicom_node.ledger.intake import Instance
 from dicom_node.receive.identity import read_identity
@@ -33,6 +35,21 @@ def test_success_means_the_recorded_file_is_there(desk: Desk, arrival: Arrival) 
     content = Path(record.path).read_bytes()
     assert hashlib.sha256(content).hexdigest() == record.sha256
     assert len(content) == record.size
+
+
+def test_a_file_that_was_written_again_and_is_not_on_record_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, arrival: Arrival
+) -> None:
+    busy = sqlite3.OperationalError("database is locked")
+    busy.sqlite_errorname = "SQLITE_BUSY"
+    errors = iter([ImageGone("removed meanwhile"), sa.exc.OperationalError(None, None, busy)])
+
+    def fails(_: Instance) -> bool:
+        raise next(errors)
+
+    monkeypatch.setattr(desk.reception._recorder, "record", fails)
+    assert desk.take(arrival).status == 0xA700
+    assert desk.files == []
 
 
 def test_the_data_set_is_kept_byte_for_byte(desk: Desk, arrival: Arrival) -> None:

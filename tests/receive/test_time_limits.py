@@ -312,6 +312,19 @@ class TestMessageGuard:
         with pytest.raises(MessageRefused, match="not complete after 10 s"):
             guard.take(self.body((0x02, b"x")))
 
+    def test_empty_pdus_do_not_keep_half_a_message(self) -> None:
+        guard = self.guard()
+        guard.take(self.body((0x03, COMMAND), (0x00, bytes(500))))
+        self.seconds = 11.0
+        with pytest.raises(MessageRefused, match="not complete after 10 s"):
+            guard.take(b"")
+
+    def test_an_empty_pdu_long_after_a_message_is_let_through(self) -> None:
+        guard = self.guard()
+        guard.take(self.body((0x03, COMMAND)))
+        self.seconds = 11.0
+        guard.take(b"")
+
     def test_an_endless_command_is_refused(self) -> None:
         guard = self.guard()
         with pytest.raises(MessageRefused, match="command set exceeds"):

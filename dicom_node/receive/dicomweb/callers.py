@@ -7,6 +7,8 @@ import hmac
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +53,8 @@ class Doorkeeper:
         peers: Those of the settings; one without token and certificate may not store over DICOMweb.
 
     Raises:
-        SettingsError: A token's file is missing, can be read by others, or holds no token.
+        SettingsError: A token's file is missing, can be read by others, or holds no token; or two peers that may call
+            from one address have the same.
     """
 
     def __init__(self, peers: Sequence[PeerTable]) -> None:
@@ -60,6 +63,7 @@ class Doorkeeper:
             for peer in peers
             if peer.may_use_dicomweb
         ]
+        _require_own_tokens(self._peers)
 
     def admit(self, caller: WebCaller) -> PeerTable | Denial:
         """The first peer that fits the address, the certificate and the token of a caller, else why none does."""
@@ -96,6 +100,20 @@ def _lack_of_token(token: bytes | None, shown: bytes | None) -> str:
     if shown is None:
         return "has to show a bearer token, and shows none"
     return "" if hmac.compare_digest(token, shown) else "shows a token that is not its own"
+
+
+def _require_own_tokens(entries: Sequence[tuple[PeerTable, bytes | None]]) -> None:
+    """Refuse a token that tells nobody which peer is calling: its images would bear the name of another one."""
+    for (one, token), (other, others) in combinations(entries, 2):
+        if token is not None and token == others and one.ae_title != other.ae_title and _are_near(one, other):
+            raise SettingsError(
+                f'[[peer]] "{one.ae_title}" and "{other.ae_title}" have the same token, and may call from the same '
+                f"address: give each a token of its own in {other.token_file}"
+            )
+
+
+def _are_near(one: PeerTable, other: PeerTable) -> bool:
+    return ip_network(one.address, strict=False).overlaps(ip_network(other.address, strict=False))
 
 
 def _digest_of_bearer(authorization: str) -> bytes | None:

@@ -50,6 +50,12 @@ class HttpConnection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
         self._is_first = True
         self._has_body = True
+        self._waits_for_caller = False
+
+    @property
+    def waits_for_caller(self) -> bool:
+        """Whether it is the caller's turn; else something is being stored or answered."""
+        return self._waits_for_caller
 
     def next_request(self) -> h11.Request | None:
         """The head of the next request; None where there is none and the connection is over.
@@ -115,6 +121,7 @@ class HttpConnection:
 
         A socket closed with bytes unread is reset, and the answer lost with it.
         """
+        self._waits_for_caller = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + _LINGER_SECONDS
@@ -147,12 +154,15 @@ class HttpConnection:
         if seconds <= 0:
             raise TimeoutError
         self._socket.settimeout(seconds)
+        self._waits_for_caller = True
         try:
             return self._socket.recv(_READ_BYTES)
         except TimeoutError:
             raise
         except (ssl.SSLEOFError, ConnectionError):
             return b""
+        finally:
+            self._waits_for_caller = False
 
     def _has_begun(self, seconds: float) -> bool:
         try:

@@ -8,11 +8,13 @@ from io import BytesIO
 from typing import Final
 
 from dicom_node.errors import InputRefused
+from dicom_node.receive.identity import LONG_VRS
 
 _PREFIX_END: Final = 132
 _META_GROUP: Final = 0x0002
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010
-_LONG_VRS: Final = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})
+_TOO_LONG: Final = 65
+"""Characters that no UID has (PS3.5 9.1); no more are kept of what each part of a request says it is."""
 MOST_META_BYTES: Final = 64 * 1024
 """Preamble, prefix and file meta; it takes some 300 bytes, unless somebody keeps private information there."""
 
@@ -75,12 +77,13 @@ class ArrivingFile:
             if group != _META_GROUP:
                 return True
             start = self._position + 8
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 (length,) = struct.unpack_from("<I", head, start)
                 start += 4
             if start + length > len(head):
                 return False
             if vr == b"UI":
-                self._uids[element] = head[start : start + length].decode("ascii", "replace").rstrip("\0 ")
+                value = head[start : start + min(length, _TOO_LONG)]
+                self._uids[element] = value.decode("ascii", "replace").rstrip("\0 ")
             self._position = start + length
         return False

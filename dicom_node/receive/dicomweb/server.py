@@ -7,6 +7,7 @@ import socketserver
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from dicom_node.errors import SettingsError
@@ -29,6 +30,7 @@ class StoreServer(socketserver.ThreadingTCPServer):
         service: Answers the requests.
         gate: Shared by all listening sockets of the node.
         port: Port to bind; 0 for any free one.
+        on_failure: Told of a TLS handshake that failed: address, and why.
 
     Raises:
         SettingsError: The address and port cannot be bound, or a file for TLS cannot be used.
@@ -39,7 +41,15 @@ class StoreServer(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, settings: Settings, service: StoreService, gate: ConnectionGate, port: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        service: StoreService,
+        gate: ConnectionGate,
+        port: int,
+        on_failure: Callable[[str, str], None],
+    ) -> None:
+        self._on_failure = on_failure
         self._settings = settings
         self._service = service
         self._gate = gate
@@ -77,14 +87,15 @@ class StoreServer(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def end_connections(self) -> None:
-        """Cut what is still open, and wait a moment for the threads that serve it."""
-        deadline = time.monotonic() + _END_SECONDS
-        with self._lock:
-            still_open = list(self._open)
-        for connection in still_open:
+        """Cut what is still open once what was stored is answered, and wait a moment for the threads that serve it."""
+        _wait_until(lambda: all(connection.waits_for_caller for connection in self._still_open()))
+        for connection in self._still_open():
             connection.interrupt()
-        while self.is_serving and time.monotonic() < deadline:
-            time.sleep(0.02)
+        _wait_until(lambda: not self.is_serving)
+
+    def _still_open(self) -> list[HttpConnection]:
+        with self._lock:
+            return list(self._open)
 
     def verify_request(self, _request: Any, client_address: Any) -> bool:
         """Whether a connection may stay open."""
@@ -96,6 +107,7 @@ class StoreServer(socketserver.ThreadingTCPServer):
             secured = self._secured(request)
         except OSError as error:
             _log.warning("TLS handshake failed", reason=reason_of(error), address=client_address[0])
+            self._on_failure(client_address[0], reason_of(error))
             return
         connection = HttpConnection(secured, self._settings.limits)
         with self._lock:
@@ -144,6 +156,13 @@ class StoreServer(socketserver.ThreadingTCPServer):
 
     def _key(self, client_address: Any) -> object:
         return ("dicomweb", *client_address[:2])
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, for a moment at most."""
+    deadline = time.monotonic() + _END_SECONDS
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

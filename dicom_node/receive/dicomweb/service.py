@@ -14,6 +14,7 @@ from typing import Final
 from pydicom.uid import UID
 
 from dicom_node.logs import get_logger
+from dicom_node.receive.admission import Caller
 from dicom_node.receive.associations import OpenAssociations
 from dicom_node.receive.desk import StoreDesk
 from dicom_node.receive.dicomweb.callers import Denial, Doorkeeper, WebCaller
@@ -45,6 +46,7 @@ class Reach:
         occupancy: How many of them there may be at the same time.
         memory: What all that arrive together may take.
         lack_of_room: What is lacking for any instance of a peer at all.
+        on_denial: Told who was not let in, and why.
     """
 
     desk: StoreDesk
@@ -52,6 +54,7 @@ class Reach:
     occupancy: Occupancy
     memory: ReceivingMemory
     lack_of_room: Callable[[PeerTable], str | None]
+    on_denial: Callable[[Caller, str], None]
 
 
 class StoreService:
@@ -108,6 +111,7 @@ class StoreService:
         if not isinstance(decision, Denial):
             return decision
         log.warning("caller denied", reason=decision.message, address=caller.address)
+        self._reach.on_denial(Caller("", "", caller.address), decision.message)
         if decision.status == 401:
             raise RequestRefused(401, "a token or certificate of this node's peers is required", _CHALLENGE)
         raise RequestRefused(decision.status, "this node does not know you")

@@ -71,6 +71,8 @@ def read_store_request(method: str, target: str, headers: Mapping[str, str], pre
     accepted = headers.get("accept", "*/*").lower()
     if not any(media in accepted for media in _ANSWERED_IN):
         raise RequestRefused(406, "the answer is application/dicom+json; accept it")
+    if "content-length" in headers and "transfer-encoding" in headers:  # smuggling, say (RFC 9112 6.1)
+        raise RequestRefused(400, "Content-Length and Transfer-Encoding exclude each other")
     if "content-length" not in headers and "transfer-encoding" not in headers:
         raise RequestRefused(411, "Content-Length or Transfer-Encoding: chunked is required")
     return StoreRequest(study, boundary)

@@ -41,6 +41,22 @@ def test_a_missing_group_length_does_no_harm(ct_files: list[Path]) -> None:
     assert taken(content[:132] + content[144:], 1 << 20).encoded == arrival_of(ct_files[0]).encoded
 
 
+def test_no_more_is_kept_of_a_uid_than_tells_that_it_is_none() -> None:
+    """A request of thousands of parts would hold them all, beyond every limit, until it is answered."""
+    uid = b"\x02\x00\x03\x00UI" + (60_000).to_bytes(2, "little") + b"1" * 60_000
+    meta = taken(PREFIX + uid + bytes(12), 1 << 20).meta
+    assert meta is not None
+    assert meta.sop_instance_uid == "1" * 65
+
+
+def test_an_address_in_the_meta_does_no_harm(ct_files: list[Path]) -> None:
+    """Source Presentation Address (0002,0026) is a UR: its length has four bytes (PS3.10 7.1)."""
+    content = ct_files[0].read_bytes()
+    end = len(content) - len(arrival_of(ct_files[0]).encoded)
+    address = b"\x02\x00\x26\x00UR\x00\x00" + (20).to_bytes(4, "little") + b"https://host/studies/"[:20]
+    assert taken(content[:end] + address + content[end:], 1 << 20).encoded == arrival_of(ct_files[0]).encoded
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -57,6 +58,23 @@ def test_what_a_content_length_leaves_out_is_not_taken_for_a_request(web: Receiv
     answer = send_raw(web.listener.dicomweb_port, head(len(body) - 2000) + body)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert web.spooled == []
+
+
+def test_a_body_of_two_lengths_is_refused(web: Receiver, ct_files: list[Path]) -> None:
+    """Whoever stands in between may go by the other one, and take the rest for a request (RFC 9112 6.1)."""
+    body = body_of([ct_files[0].read_bytes()])
+    chunked = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    answer = send_raw(web.listener.dicomweb_port, head(len(chunked), "Transfer-Encoding: chunked") + chunked)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert web.spooled == []
+
+
+def test_each_request_of_a_connection_is_admitted_for_itself(web: Receiver, ct_files: list[Path]) -> None:
+    first, second = (body_of([path.read_bytes()]) for path in ct_files[:2])
+    stranger = head(len(second)).replace(b"Bearer 0", b"Bearer 1")
+    answer = send_raw(web.listener.dicomweb_port, head(len(first)) + first + stranger + second)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"401"]
+    assert len(web.spooled) == 1
 
 
 def test_ten_thousand_parts_end_at_the_limit(web: Receiver) -> None:

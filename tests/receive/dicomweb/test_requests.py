@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from dicom_node.errors import SettingsError
+from dicom_node.receive.dicomweb.callers import require_tokens
 from dicom_node.settings import parse_settings
 from tests.certificates import Authority
 from tests.peers import Receiver, receiver
@@ -98,6 +100,14 @@ def test_a_file_without_a_token_stops_the_start(tmp_path: Path, content: str) ->
         receiver(tmp_path / "home", dicomweb={"port": 8042}, peer=[peer]),
     ):
         pass
+
+
+@pytest.mark.parametrize(("address", "is_refused"), [("127.0.0.0/8", True), ("10.0.0.0/8", False), ("::1", False)])
+def test_two_peers_of_one_address_have_tokens_of_their_own(tmp_path: Path, address: str, is_refused: bool) -> None:
+    peers = [web_peer(tmp_path), web_peer(tmp_path, ae_title="OTHER", address=address)]
+    settings = parse_settings({"dicomweb": {"port": 8042}, "peer": peers}, origin="test")
+    with pytest.raises(SettingsError, match="have the same token") if is_refused else nullcontext():
+        require_tokens(settings)
 
 
 PEER = {"ae_title": "WEB", "address": "127.0.0.1", "token_file": "token"}

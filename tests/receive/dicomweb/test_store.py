@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -17,6 +20,8 @@ from dicom_node.receive.storing import (
     NOT_AUTHORISED,
     OUT_OF_RESOURCES,
     SOP_CLASS_NOT_SUPPORTED,
+    Answer,
+    Reception,
 )
 from tests.peers import Receiver, wait_until
 from tests.receive.calling import associations
@@ -185,3 +190,21 @@ def test_instances_are_counted_with_those_of_dimse(web: Receiver, ct_files: list
     web.listener.stop()
     counts = Counters(open_database(web.settings.database_url)).counts()
     assert counts[RECEIVED]["WEB"] == 1
+
+
+def test_what_was_stored_as_the_node_stops_is_answered(
+    monkeypatch: pytest.MonkeyPatch, web: Receiver, ct_files: list[Path]
+) -> None:
+    begun, store = threading.Event(), Reception.store
+
+    def slow(*arguments: Any) -> Answer:
+        begun.set()
+        time.sleep(0.8)
+        return store(*arguments)
+
+    monkeypatch.setattr(Reception, "store", slow)
+    stopper = threading.Thread(target=lambda: begun.wait() and web.listener.stop(grace_seconds=0.0))
+    stopper.start()
+    answer = request(web.listener.dicomweb_port, body_of([ct_files[0].read_bytes()]))
+    stopper.join()
+    assert instances(answer.document, REFERENCED) == [uid_of(ct_files[0])]

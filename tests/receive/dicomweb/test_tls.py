@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from dicom_node.receive.alerts import Alerts
 from tests.certificates import Authority, Credentials
-from tests.receive.dicomweb.calling import AUTHORISED, MULTIPART, PATH, answer_of, body_of, web_peer, web_receiver
+from tests.peers import wait_until
+from tests.receive.dicomweb.calling import (
+    AUTHORISED,
+    MULTIPART,
+    PATH,
+    answer_of,
+    body_of,
+    send_raw,
+    web_peer,
+    web_receiver,
+)
 
 
 class Pki(NamedTuple):
@@ -63,3 +75,20 @@ def test_a_caller_has_to_show_all_that_its_peer_is_known_by(
     with web_receiver(tmp_path, tls=pki.ours.table, dicomweb={"tls": True}, peer=[peer]) as node:
         body = body_of([ct_files[0].read_bytes()])
         assert status_over_tls(node.listener.dicomweb_port, pki, body, shows) == status
+
+
+def test_who_is_not_let_in_is_told_to_the_audit_trail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pki: Pki
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        Alerts, "association_refused", lambda _, caller, reason: told.append(f"{caller.address}: {reason}")
+    )
+    monkeypatch.setattr(Alerts, "handshake_failed", lambda _, address, reason: told.append(f"{address}: {reason}"))
+    with web_receiver(tmp_path, tls=pki.ours.table, dicomweb={"tls": True}) as node:
+        assert status_over_tls(node.listener.dicomweb_port, pki, b"", set()) == 401
+        with suppress(OSError):  # reset before or after the bytes are away
+            send_raw(node.listener.dicomweb_port, b"no handshake at all")
+        assert wait_until(lambda: len(told) == 2)
+    assert told[0] == '127.0.0.1: "WEB" has to show a bearer token, and shows none'
+    assert told[1].startswith("127.0.0.1: ")
