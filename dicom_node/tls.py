@@ -8,9 +8,7 @@ resumed past the look at the peer's certificate.
 from __future__ import annotations
 
 import hashlib
-import os
 import ssl
-import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from cryptography import x509
 
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
+from dicom_node.secret_file import require_private
 from dicom_node.settings import CredentialsTable, DestinationTable, DicomwebDestinationTable, Settings, TlsTable
 
 _SUITES: Final = (
@@ -30,9 +29,6 @@ _SUITES: Final = (
     ":@SECLEVEL=2"  # no certificate below 112 bits of security: RSA from 2048 bits, SHA-2
 )
 _EXPIRES_SOON: Final = timedelta(days=30)
-_FOREIGN: Final = 0o077
-_FOREIGN_OF_ROOT: Final = 0o037
-"""A key that belongs to root may be readable by a group: so secrets are handed to a process that is not root."""
 _log = get_logger("tls")
 
 
@@ -174,12 +170,7 @@ def _now() -> datetime:
 
 
 def _require_valid(credentials: CredentialsTable, now: datetime) -> None:
-    status = _stat("key", credentials.key)
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & (_FOREIGN_OF_ROOT if status.st_uid == 0 != os.geteuid() else _FOREIGN):
-        raise SettingsError(
-            f"[tls] key {credentials.key} can be read by others (mode {mode:04o}): chmod 600 {credentials.key}"
-        )
+    require_private("[tls] key", credentials.key)
     own = _certificates("certificate", credentials.certificate)[0]
     _require_current(f"certificate {credentials.certificate}", [own], now)
     _require_current(
@@ -203,17 +194,9 @@ def _require_current(what: str, certificates: Iterable[x509.Certificate], now: d
 
 
 def _certificates(key: str, path: Path) -> list[x509.Certificate]:
-    _stat(key, path)
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except ValueError as error:
         raise SettingsError(f"[tls] {key} {path} holds no certificate in PEM form ({error})") from error
-    except OSError as error:
-        raise SettingsError(f"[tls] {key} {path} cannot be read: {error.strerror}") from error
-
-
-def _stat(key: str, path: Path) -> Any:
-    try:
-        return path.stat()
     except OSError as error:
         raise SettingsError(f"[tls] {key} {path} cannot be read: {error.strerror}") from error

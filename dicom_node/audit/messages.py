@@ -21,7 +21,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.ledger.audit_events import RecordedEvent
 
-SUCCESS, MINOR_FAILURE, SERIOUS_FAILURE = "0", "4", "8"
+SUCCESS, SERIOUS_FAILURE = "0", "8"
 _DCM, _RFC_3881 = "DCM", "RFC-3881"
 _MACHINE_NAME, _IP_ADDRESS = "1", "2"
 _APPLICATION_SERVER = "4"

@@ -7,7 +7,6 @@ large one takes no memory. Redirections are not followed: they would carry names
 from __future__ import annotations
 
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from dicom_node.deliver.stow_messages import (
     values_of,
 )
 from dicom_node.errors import DeliveryFailed, DeliveryRefused, SettingsError
+from dicom_node.secret_file import read_secret
 from dicom_node.settings import DicomwebDestinationTable
 from dicom_node.tls import service_context
 
@@ -41,7 +41,6 @@ _NO_STUDY: Final = "2.25.1"
 """A UID that no study has: asking for it says whether the service answers, and tells nothing of any patient."""
 _INSTANCE: Final = "00080018"
 _NO_QUERIES: Final = frozenset({405, 501})
-_FOREIGN: Final = 0o077
 
 
 def send(
@@ -144,13 +143,7 @@ def _secrets(destination: DicomwebDestinationTable) -> tuple[dict[str, str], str
 
 
 def _secret(key: str, path: Path) -> str:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & _FOREIGN:
-            raise SettingsError(f"{key} {path} can be read by others (mode {mode:04o}): chmod 600 {path}")
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{key} {path} cannot be read: {error}") from error
+    secret = read_secret(key, path)
     if not secret or not secret.isprintable() or (key == "token_file" and not secret.isascii()):
         # said here: the HTTP client would quote what it cannot send, in a message that goes to the log
         raise SettingsError(f"{key} {path} has to hold one line of text that can be sent, and nothing else")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -14,10 +13,10 @@ from typing import Final
 
 from dicom_node.errors import SettingsError
 from dicom_node.receive.admission import Caller, contains, lack_of_security
+from dicom_node.secret_file import read_secret
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import PeerCertificate
 
-_FOREIGN: Final = 0o077
 _LEAST_TOKEN: Final = 16
 
 
@@ -125,14 +124,8 @@ def _digest_of_bearer(authorization: str) -> bytes | None:
 
 def _token_digest(path: Path) -> bytes:
     """The digest of a token: the token itself is not kept in memory."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        content = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"[[peer]] token_file {path} cannot be read: {error}") from error
-    if mode & _FOREIGN:
-        raise SettingsError(f"[[peer]] token_file {path} can be read by others (mode {mode:04o}): chmod 600 {path}")
-    if len(content) < _LEAST_TOKEN or not content.isprintable() or " " in content:
+    content = read_secret("[[peer]] token_file", path)
+    if len(content) < _LEAST_TOKEN or not content.isascii() or not content.isprintable() or " " in content:
         raise SettingsError(
             f"[[peer]] token_file {path}: expected one token of {_LEAST_TOKEN} characters or more, without spaces; "
             "make one with: openssl rand -hex 32"
