@@ -62,6 +62,11 @@ class PeerTable(Table):
         return self.ae_title != "*" and (self.token_file is not None or self.has_certificate)
 
 
+Proof = Literal["commitment", "query", "answer"]
+"""What proves that something has arrived at a destination: that it commits to it, that it lists it when it is asked, or
+its answer to what was sent."""
+
+
 class _AnyDestination(Table):
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
     profile: str = DEFAULT_PROFILE
@@ -103,6 +108,13 @@ class DestinationTable(_AnyDestination):
         """Whether it is called over TLS."""
         return self.tls
 
+    @property
+    def proof(self) -> Proof:
+        """What proves that something has arrived."""
+        if self.confirm == "c-find":
+            return "query"
+        return "answer" if self.confirm == "c-store" else "commitment"
+
 
 class DicomwebDestinationTable(_AnyDestination):
     """``[[destination]]`` with a ``url``: results go there by STOW-RS (PS3.18 10.5)."""
@@ -131,6 +143,11 @@ class DicomwebDestinationTable(_AnyDestination):
     def over_tls(self) -> bool:
         """Whether it is called over TLS."""
         return self.url.startswith("https://")
+
+    @property
+    def proof(self) -> Proof:
+        """What proves that something has arrived."""
+        return "query" if self.confirm == "qido-rs" else "answer"
 
     @model_validator(mode="after")
     def _secrets_are_whole_and_kept(self) -> DicomwebDestinationTable:

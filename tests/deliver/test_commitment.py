@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
 from dicom_node.deliver import commitment_request
+from dicom_node.deliver.attempt import NO_REPORT
 from dicom_node.deliver.commitment import send_report
 from dicom_node.deliver.delivery import (
-    NO_REPORT,
     DeliveryState,
     deliver_once,
     delivery_state,
