@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings
+from playwright.sync_api import Browser
 
 from dicom_node.ledger.database import open_database
 from dicom_node.settings import parse_settings
 from tests import postgres
+from tests.chromium import running_chromium
+from tests.installed import missing
 
 # How long an example takes says more about the machine than about the code. In CI the same examples run every time, so
 # that a change is judged by what it changed; elsewhere new ones are tried on every run.
@@ -32,6 +35,13 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser of this session's own."""
+    with running_chromium() as browser:
+        yield browser
+
+
 BACK_ENDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.peer))
 
 
@@ -39,7 +49,7 @@ BACK_ENDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.peer))
 def postgresql() -> Iterator[postgres.Cluster]:
     """A PostgreSQL server of this session's own."""
     if not postgres.is_installed():
-        pytest.skip("PostgreSQL is not installed (apt: postgresql)")
+        missing("PostgreSQL is not installed (apt: postgresql)")
     with postgres.cluster() as cluster:
         yield cluster
 

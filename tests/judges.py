@@ -16,14 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 import SimpleITK
 
+from tests.installed import missing
 from tests.matrix.source_planes import SourcePlanes
 
 JUDGES_VARIABLE = "DICOM_NODE_JUDGES"
-REQUIRED_VARIABLE = "DICOM_NODE_JUDGES_REQUIRED"
-"""Where it is set (deploy/test does), a judge that is not installed is a failure."""
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _PYRADPLAN = _REPOSITORY / ".cache/pyradplan/bin/python"
 _PYRADPLAN_READER = _REPOSITORY / "tests/matrix/pyradplan_reader.py"
@@ -150,10 +148,7 @@ def _pyradplan_reading(folder: Path, planes: SourcePlanes) -> dict[str, Labels] 
 
 
 def _missing(what: str) -> str:
-    message = f"{what} is not installed; deploy/test installs it"
-    if os.environ.get(REQUIRED_VARIABLE):
-        pytest.fail(message)
-    pytest.skip(message)
+    missing(f"{what} is not installed; deploy/test installs it")
 
 
 def _complaints(*command: object) -> list[str]:

@@ -27,10 +27,10 @@ from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Intake
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import DestinationTable, Settings
+from tests.installed import missing, orthanc_dicomweb
 from tests.ports import free_port
 
 ORTHANC = "/usr/sbin/Orthanc"
-ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CALLING_AE = "DICOM_NODE"
 QUICK = {**os.environ, "TCP_NODELAY": "1"}
 NOBODY_LISTENS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -38,12 +38,12 @@ NOBODY_LISTENS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWar
 
 
 def tool(name: str) -> str:
-    """Path of a program that the test needs; the test is skipped with the reason when it is not installed."""
+    """Path of a program that the test needs; without it the test is left."""
     # pynetdicom brings commands of the same names into our own environment: those are no independent peers
     folders = [folder for folder in os.get_exec_path() if Path(folder) != Path(sys.prefix) / "bin"]
     path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        pytest.skip(f"{name} is not installed (apt: dcmtk, orthanc)")
+        missing(f"{name} is not installed (apt: dcmtk, orthanc)")
     return path
 
 
@@ -167,7 +167,7 @@ def dcmqrscp(folder: Path) -> Iterator[Peer]:
 def orthanc_with_dicomweb(folder: Path, **options: object) -> AbstractContextManager[Peer]:
     """Orthanc that speaks DICOMweb too, under ``/dicom-web`` of its REST API."""
     service = {"Enable": True, "Root": "/dicom-web/"}
-    return orthanc(folder, further={"Plugins": [str(ORTHANC_DICOMWEB)], "DicomWeb": service, **options})
+    return orthanc(folder, further={"Plugins": [str(orthanc_dicomweb())], "DicomWeb": service, **options})
 
 
 @contextmanager

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.judges import REQUIRED_VARIABLE
+from tests.installed import missing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
@@ -108,5 +106,5 @@ def linter(name: str) -> str:
         return str(path)
     found = shutil.which(name)
     if found is None:
-        (pytest.fail if os.environ.get(REQUIRED_VARIABLE) else pytest.skip)(f"{name} is not installed (deploy/test)")
+        missing(f"{name} is not installed (deploy/test)")
     return found

@@ -27,6 +27,7 @@ from pydicom import dcmread
 from tests import postgres
 from tests.certificates import Authority
 from tests.deployment.files import COMPOSE, DEPLOY, HOME, KUBERNETES, compose, node_containers
+from tests.installed import missing
 from tests.peers import Peer, orthanc, run_tool, running, storescp, tool, wait_until
 from tests.phantoms import PhantomSpec, write
 from tests.ports import free_port
@@ -46,7 +47,7 @@ SMALL = PhantomSpec(
 def database() -> Iterator[postgres.Cluster]:
     """A server where deploy/postgresql/node-role.sh has made role and database, and passwords are asked for."""
     if not postgres.is_installed():
-        pytest.skip("PostgreSQL is not installed (apt: postgresql)")
+        missing("PostgreSQL is not installed (apt: postgresql)")
     with postgres.cluster() as cluster:
         with psycopg.connect(cluster._administrator, autocommit=True) as connection:
             connection.execute("DROP ROLE node")

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.installed import missing
+
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 _ADDRESS = re.compile(r'(?:inet_addr\(|inet_pton\(AF_INET6, )"([^"]+)"')
@@ -66,7 +68,7 @@ class Alone:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     if shutil.which("strace") is None:
-        pytest.skip("strace is not installed (apt: strace)")
+        missing("strace is not installed (apt: strace)")
     folder = tmp_path_factory.mktemp("alone")
     probe = traced(folder / "probe", "true", timeout=60)
     if probe.returncode:

@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from dicom_node.settings import load_settings
+from tests.installed import orthanc_dicomweb
 from tests.machines.site import series_uid, small_series
 from tests.peers import orthanc
 from tests.ports import free_port
 from tests.quick.node import MODULE
-from tests.receive.dicomweb.calling import TOKEN, needs_orthanc_dicomweb, orthanc_client, token_file
+from tests.receive.dicomweb.calling import TOKEN, orthanc_client, token_file
 from tests.running_node import RunningNode, write_config
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 def test_orthanc_stores_a_series_over_http_and_gets_the_results_back(tmp_path: Path) -> None:
-    needs_orthanc_dicomweb()
+    orthanc_dicomweb()
     files, port = small_series(tmp_path, seed=0), free_port()
     config = write_config(tmp_path / "node")
     further = orthanc_client(f"http://127.0.0.1:{port}/dicom-web")

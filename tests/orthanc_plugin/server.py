@@ -18,7 +18,6 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "orthanc" / "orthanc.json"
 SCRIPT = ROOT / "orthanc" / "segmentation_plugin.py"
-PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 TOKEN = "a-token-for-the-tests"
 STABLE_SECONDS = 2
 

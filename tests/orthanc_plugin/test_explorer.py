@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.orthanc_plugin.server import PYTHON_PLUGIN
+from tests.installed import orthanc_python
 from tests.orthanc_plugin.site import Site, scan, small, wait_for
 from tests.peers import tool
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 
-def test_a_person_sees_how_a_series_stands_and_has_it_run_again(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None or not PYTHON_PLUGIN.is_file():
-        pytest.skip("chromium or orthanc-python is not installed")
+def test_a_person_sees_how_a_series_stands_and_has_it_run_again(chromium: Browser, tmp_path: Path) -> None:
+    orthanc_python()
     for name in ("Orthanc", "storescu"):
         tool(name)
     site, sent = Site(tmp_path), scan(tmp_path / "scan", [small("CT"), small("MR")])
-    with site.running(with_node=False), playwright.sync_playwright() as play:
+    with site.running(with_node=False), chromium.new_context() as tab:
         assert site.orthanc.send(sent.folder) == 0
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
+        page = tab.new_page()
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         identifier = site.orthanc.series(sent.series[0])
@@ -34,5 +30,4 @@ def test_a_person_sees_how_a_series_stands_and_has_it_run_again(tmp_path: Path) 
         page.get_by_text(missed).wait_for(timeout=60_000)
         page.click("#dicom-node-rerun")
         wait_for(lambda: "5110" in site.orthanc.rest("GET", f"/series/{identifier}/metadata"), "it is remembered", 30)
-        browser.close()
     assert faults == []

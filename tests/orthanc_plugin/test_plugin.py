@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from tests.orthanc_plugin.server import PYTHON_PLUGIN, SCRIPT, PluginServer
+from tests.installed import orthanc_python
+from tests.orthanc_plugin.server import SCRIPT, PluginServer
 from tests.orthanc_plugin.site import Scan, Site, scan, small, wait_for
 from tests.peers import Peer, dcmqrscp, orthanc, tool
 from tests.ports import free_port
@@ -22,8 +23,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 def installed() -> None:
     for name in ("Orthanc", "storescu"):
         tool(name)
-    if not PYTHON_PLUGIN.is_file():
-        pytest.skip("the Python plugin of Orthanc is not installed (apt: orthanc-python)")
+    orthanc_python()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One archive, one viewer and one browser for all tests of this room."""
+"""One archive, one page of the viewer for all tests of this room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.viewer.ohif import Viewer, viewer
 from tests.viewer.servers import archive_with_viewer
@@ -24,12 +25,12 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Study]:
 
 
 @pytest.fixture(scope="session")
-def ohif(studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+def ohif(studies: dict[str, Study], chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     """OHIF in a browser, with both studies."""
     folders = [study.folder for study in studies.values()]
     with (
         archive_with_viewer(tmp_path_factory.mktemp("servers"), *folders) as address,
-        viewer(address) as opened,
+        viewer(chromium, address) as opened,
     ):
         yield opened
 

@@ -12,20 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
-from tests.viewer.installed import browser
 from tests.viewer.overlays import Canvas, Color, Picture, solid_region
 
-WITHOUT_A_SCREEN = (
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-    "--disable-gpu-rasterization",
-)
-"""WebGL without a graphics card, and for nothing but the images; a browser that root starts has no sandbox."""
 _SLICE = re.compile(r"I:\s*(\d+)\s*\((\d+)/(\d+)\)")
 _SECONDS = 60.0
 
@@ -165,23 +155,21 @@ class Viewer:
 
 
 @contextmanager
-def viewer(address: str, width: int = 1000, height: int = 620) -> Iterator[Viewer]:
-    """A browser with an empty page.
+def viewer(browser: Browser, address: str, width: int = 1000, height: int = 620) -> Iterator[Viewer]:
+    """An empty page.
 
     Args:
+        browser: Where it is opened.
         address: Where OHIF is served.
         width: Of the page, in pixels.
         height: Of the page, in pixels.
     """
-    with sync_playwright() as playwright:
-        playwright.selectors.set_test_id_attribute("data-cy")
-        program = playwright.chromium.launch(executable_path=browser(), args=list(WITHOUT_A_SCREEN))
-        try:
-            page = program.new_page(viewport={"width": width, "height": height})
-            page.set_default_timeout(_SECONDS * 1000)
-            yield Viewer(page, address)
-        finally:
-            program.close()
+    page = browser.new_page(viewport={"width": width, "height": height})
+    try:
+        page.set_default_timeout(_SECONDS * 1000)
+        yield Viewer(page, address)
+    finally:
+        page.close()
 
 
 def _color_of(row: Locator) -> Color:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.installed import DEPLOY, nginx, ohif_folder, orthanc_dicomweb
 from tests.peers import orthanc, running
 from tests.ports import free_port
-from tests.viewer.installed import DEPLOY, dicom_web, nginx, ohif_folder
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def archive_with_viewer(folder: Path, *contents: Path) -> Iterator[str]:
         contents: Folders of DICOM files.
     """
     web = {"Enable": True, "Root": "/dicom-web/", "EnableWado": False}
-    with orthanc(folder / "orthanc", further={"Plugins": [str(dicom_web())], "DicomWeb": web}) as peer:
+    with orthanc(folder / "orthanc", further={"Plugins": [str(orthanc_dicomweb())], "DicomWeb": web}) as peer:
         for path in (path for content in contents for path in sorted(content.rglob("*.dcm"))):
             peer.upload(path)
         port, settings = free_port(), folder / "nginx.conf"

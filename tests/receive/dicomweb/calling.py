@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,9 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from tests.peers import ORTHANC_DICOMWEB, Receiver, receiver
+from tests.installed import orthanc_dicomweb
+from tests.peers import Receiver, receiver
 
 TOKEN = "0123456789abcdef-of-the-tests"
 AUTHORISED = {"Authorization": f"Bearer {TOKEN}"}
@@ -114,16 +112,7 @@ def head(length: int | None, *further: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def needs_orthanc_dicomweb() -> None:
-    """Skip, or fail where every judge is required, without Orthanc's DICOMweb plugin."""
-    if ORTHANC_DICOMWEB.is_file():
-        return
-    if os.environ.get("DICOM_NODE_JUDGES_REQUIRED"):
-        pytest.fail("orthanc-dicomweb is not installed")
-    pytest.skip("orthanc-dicomweb is not installed (apt: orthanc-dicomweb)")
-
-
 def orthanc_client(url: str, *, is_chunked: bool = True) -> dict[str, object]:
     """Configuration of an Orthanc that stores to the server "node" with the token of the tests."""
     server = {"Url": url, "HttpHeaders": AUTHORISED, "ChunkedTransfers": is_chunked}
-    return {"Plugins": [str(ORTHANC_DICOMWEB)], "DicomWeb": {"Enable": True, "Servers": {"node": server}}}
+    return {"Plugins": [str(orthanc_dicomweb())], "DicomWeb": {"Enable": True, "Servers": {"node": server}}}

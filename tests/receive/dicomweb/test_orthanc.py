@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import orthanc_dicomweb
 from tests.peers import Receiver, orthanc
 from tests.receive.desk import arrival_of
-from tests.receive.dicomweb.calling import needs_orthanc_dicomweb, orthanc_client
+from tests.receive.dicomweb.calling import orthanc_client
 
 
 @pytest.mark.peer
 @pytest.mark.parametrize("is_chunked", [True, False])
 def test_orthanc_stores_a_study(web: Receiver, ct_files: list[Path], tmp_path: Path, is_chunked: bool) -> None:
-    needs_orthanc_dicomweb()
+    orthanc_dicomweb()
     url = f"http://127.0.0.1:{web.listener.dicomweb_port}/dicom-web"
     with orthanc(tmp_path / "orthanc", further=orthanc_client(url, is_chunked=is_chunked)) as source:
         for path in ct_files:
