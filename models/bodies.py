@@ -66,15 +66,21 @@ def raise_diaphragm(tissue: Tensor, label: Tensor, random: Randomness) -> None:
     label[raised] = 0
 
 
-def grow_visceral_fat(tissue: Tensor, label: Tensor, spacing: float, random: Randomness) -> None:
-    """Fat between the organs, in place of their rims and of the mesentery: the maps are of lean bodies."""
+def grow_visceral_fat(tissue: Tensor, label: Tensor, spacing: float, random: Randomness, stout: float = 0.0) -> None:
+    """Fat between the organs, in place of their rims and of the mesentery: the maps are of lean bodies.
+
+    `stout`: share of bodies in which it lies deep around every organ, as around the kidneys of an obese patient.
+    """
+    is_stout = random.chance(stout)
     uneven = random.smooth(tissue.shape, 24 / spacing)[0]
     for organ, deepest in _PARTED:
         others = ~torch.isin(tissue, torch.tensor(organ, device=tissue.device))
-        rim = _beside(others, random.uniform(0, deepest) / spacing, random) & (uneven > random.uniform(-4, 1))
+        depth = random.uniform(0.3, 1.0) * deepest if is_stout else random.uniform(0, deepest)
+        covered = random.uniform(-4, -1.5) if is_stout else random.uniform(-4, 1)
+        rim = _beside(others, depth / spacing, random) & (uneven > covered)
         tissue[rim] = Tissue.VISCERAL_FAT
         label[rim] = label[rim].clamp(max=0)
-    if random.chance(0.6):
+    if is_stout or random.chance(0.6):
         tissue[tissue == Tissue.MESENTERY] = Tissue.VISCERAL_FAT
 
 

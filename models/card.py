@@ -33,6 +33,29 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class Appearance:
+    """How far the image itself, as each structure looks in it, moves the network's answer.
+
+    Attributes:
+        share: Weight of the brightness against the network's answer: 0 not at all, 1 as if voxels were independent.
+        smoothing: Weight of the neighbours' probabilities, in units of the scores.
+        rounds: How often brightness and probabilities are settled in turns.
+        temperature: What the scores are divided by in the end, so that they are no surer than the network was:
+            neighbours are no independent witnesses.
+    """
+
+    share: float = 0.0
+    smoothing: float = 4.0
+    rounds: int = 6
+    temperature: float = 2.5
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        if min(self.share, self.smoothing, self.rounds) < 0 or self.temperature <= 0:
+            raise ValueError("expected [appearance] share, smoothing, rounds of at least 0, a temperature above 0")
+
+
+@dataclass(frozen=True)
 class Card:
     """One use of the shared network.
 
@@ -47,6 +70,7 @@ class Card:
         weights: File of the weights.
         weights_sha256: Their SHA-256, lower-case hexadecimal.
         averaging: What is averaged when the network is asked; a fast variant has its own, ``[fast.averaging]``.
+        appearance: How far the image moves the answer; a fast variant has its own, ``[fast.appearance]``.
         document: The whole card as read: training maps, licences, quality, limits.
     """
 
@@ -61,6 +85,7 @@ class Card:
     weights_sha256: str
     document: dict[str, Any]
     averaging: Averaging = Averaging()
+    appearance: Appearance = Appearance()
 
 
 def list_cards() -> tuple[str, ...]:
@@ -103,6 +128,7 @@ def load_card(name: str) -> Card:
             weights_sha256=document["weights"]["sha256"],
             document=document,
             averaging=_averaging(grid.get("averaging", {})),
+            appearance=Appearance(**grid.get("appearance", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the card lacks a key, or has a wrong one or one too many: {error}") from error

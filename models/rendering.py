@@ -48,6 +48,8 @@ class RenderingSettings:
     """Sequences that the plausible MR look like."""
     fat_mm: tuple[float, float] = (3.0, 38.0)
     visceral_fat: float = 0.35
+    stout: float = 0.0
+    """Of the bodies with more visceral fat: it lies deep around every organ."""
     crowded: float = 0.6
     """Of the bodies without more visceral fat: muscle beside the organs."""
     arms: float = 0.25
@@ -105,7 +107,7 @@ def deform(source: LabelMap, shape: tuple[int, int, int], settings: RenderingSet
         raise_diaphragm(tissue, label, random)
         fill_contents(tissue, random)
         if random.chance(settings.visceral_fat):
-            grow_visceral_fat(tissue, label, settings.spacing, random)
+            grow_visceral_fat(tissue, label, settings.spacing, random, settings.stout)
         elif random.chance(settings.crowded):
             crowd_organs(tissue, settings.spacing, random)
         if random.chance(settings.arms):
