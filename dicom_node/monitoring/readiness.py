@@ -97,4 +97,8 @@ class Readiness:
         if "listener" not in roles_of(self._settings):
             return []
         closed = [port for port in self._settings.dicom_ports if not is_bound(port)]
-        return [f"nobody listens on DICOM port {port}" for port in closed]
+        reasons = [f"nobody listens on DICOM port {port}" for port in closed]
+        web = self._settings.dicomweb.port
+        if web is not None and not is_bound(web):
+            reasons.append(f"nobody listens on DICOMweb port {web}")
+        return reasons

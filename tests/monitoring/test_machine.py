@@ -107,6 +107,18 @@ def test_every_dicom_port_has_to_listen_and_a_closed_plain_one_is_not_missed(tmp
             readiness.close()
 
 
+def test_the_dicomweb_port_has_to_listen_where_there_is_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = {"home": str(tmp_path), "port": server.getsockname()[1]}
+        peer = {"ae_title": "WEB", "address": "127.0.0.1", "token_file": "token"}
+        tables = {"node": node, "monitoring": {"roles": ["listener"]}, "dicomweb": {"port": 1}, "peer": [peer]}
+        settings = parse_settings(tables, origin="test")
+        open_database(settings.database_url).dispose()
+        readiness = Readiness(settings, lambda: 1000.0)
+        assert readiness.readiness().reasons == ("nobody listens on DICOMweb port 1",)
+        readiness.close()
+
+
 def test_workers_that_share_a_home_are_seen_to_run_beside_each_other(tmp_path: Path) -> None:
     settings = parse_settings({"node": {"home": str(tmp_path)}, "monitoring": {"roles": ["worker"]}}, origin="test")
     readiness = Readiness(settings, lambda: 1000.0)
