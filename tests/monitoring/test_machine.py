@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dicom_node.monitoring.machine import machine_measurements
 from dicom_node.monitoring.readiness import STALE_SECONDS, Readiness
 from dicom_node.process import role_owner
 from dicom_node.settings import Settings, parse_settings
+from tests.certificates import Authority
 
 
 @pytest.fixture
@@ -117,6 +119,27 @@ def test_the_dicomweb_port_has_to_listen_where_there_is_one(tmp_path: Path) -> N
         readiness = Readiness(settings, lambda: 1000.0)
         assert readiness.readiness().reasons == ("nobody listens on DICOMweb port 1",)
         readiness.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "warning"),
+    [(-1, "certificate {} has expired: peers refuse it until it is renewed"), (10, "certificate {} expires in 9 days")],
+)
+def test_a_certificate_that_expires_is_a_warning(tmp_path: Path, days: int, warning: str) -> None:
+    credentials = Authority(tmp_path / "authority").issue("node", days=(-20, days))
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "tls": credentials.table}, origin="test")
+    readiness = Readiness(settings, time.time)
+    assert readiness.health().warnings == (warning.format(credentials.certificate),)
+    readiness.close()
+
+
+def test_the_day_on_which_a_certificate_expires_is_measured(tmp_path: Path) -> None:
+    credentials = Authority(tmp_path / "authority").issue("node")
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "tls": credentials.table}, origin="test")
+    families = {family.name: family for family in machine_measurements(settings)}
+    (sample,) = families["dicom_node_certificate_expires_seconds"].samples
+    assert sample.labels == {"path": str(credentials.certificate)}
+    assert sample.value == pytest.approx(time.time() + 365 * 86400, abs=3600)
 
 
 def test_workers_that_share_a_home_are_seen_to_run_beside_each_other(tmp_path: Path) -> None:
