@@ -168,6 +168,34 @@ def test_an_expired_certificate_is_refused(
     assert_logged(capfd, "certificate has expired")
 
 
+def shown_by(node: Receiver, caller: Credentials) -> bytes:
+    """The certificate that the listener shows."""
+    context = client_context(CredentialsTable.model_validate(caller.table))
+    with (
+        socket.create_connection(("127.0.0.1", node.listener.tls_port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def test_a_renewed_certificate_is_shown_at_the_next_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, caller = authority.issue("node"), authority.issue("caller")
+    with receiver(tmp_path / "home", tls=ours.table) as node:
+        before = shown_by(node, caller)
+        authority.issue("node")
+        assert shown_by(node, caller) != before
+
+
+def test_a_certificate_that_came_without_its_key_is_not_shown(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, caller = authority.issue("node"), authority.issue("caller")
+    with receiver(tmp_path / "home", tls=ours.table) as node:
+        before = shown_by(node, caller)
+        ours.certificate.write_bytes(authority.issue("other").certificate.read_bytes())
+        assert shown_by(node, caller) == before
+
+
 @pytest.mark.peer
 def test_an_unknown_title_is_refused_over_tls_too(
     tmp_path: Path, node_credentials: Credentials, scanner: Credentials, ct_files: list[Path]

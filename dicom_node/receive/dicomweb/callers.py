@@ -15,14 +15,13 @@ from typing import Final
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import Caller, contains, lack_of_security
+from dicom_node.receive.renewal import Stamp, stamp_of
 from dicom_node.secret_file import read_secret
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import PeerCertificate
 
 log = get_logger("receive")
 _LEAST_TOKEN: Final = 16
-_Stamp = tuple[int, int, int, int] | None
-"""What tells that a file has changed: inode, size, and both its times; None where it is not there."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ class Doorkeeper:
                     log.warning("token files cannot be used, the tokens read before stay good", reason=error.message)
             return self._peers
 
-    def _stamps_now(self) -> list[_Stamp]:
-        return [_stamp(peer.token_file) for peer in self._named if peer.token_file is not None]
+    def _stamps_now(self) -> list[Stamp]:
+        return [stamp_of(peer.token_file) for peer in self._named if peer.token_file is not None]
 
 
 def require_tokens(settings: Settings) -> None:
@@ -113,14 +112,6 @@ def _with_tokens(peers: Sequence[PeerTable]) -> list[tuple[PeerTable, bytes | No
     entries = [(peer, _token_digest(peer.token_file) if peer.token_file is not None else None) for peer in peers]
     _require_own_tokens(entries)
     return entries
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _as_dicom_caller(peer: PeerTable, caller: WebCaller) -> Caller:
