@@ -13,6 +13,7 @@ refuses the certificate on their own), what is sent with the certificate waits f
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ _SUITES: Final = (
     ":ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
     ":@SECLEVEL=2"  # no certificate below 112 bits of security: RSA from 2048 bits, SHA-2
 )
+_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 EXPIRES_SOON: Final = timedelta(days=30)
 _log = get_logger("tls")
 
@@ -199,6 +201,10 @@ def _restrict(context: ssl.SSLContext, credentials: CredentialsTable) -> None:
             f"({reason_of(error)}): expected an unencrypted PEM key, and the certificate that was made for it"
         ) from error
     context.load_verify_locations(credentials.authorities)
+    if credentials.crl is not None:
+        _revocation_lists(credentials.crl)
+        context.load_verify_locations(credentials.crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _now() -> datetime:
@@ -219,6 +225,8 @@ def _require_in_time(credentials: CredentialsTable) -> None:
     _require_current(
         f"authorities {credentials.authorities}", _certificates("authorities", credentials.authorities), now
     )
+    if credentials.crl is not None:
+        _require_current_lists(credentials.crl, now)
     if own.not_valid_after_utc - now < EXPIRES_SOON:
         _log.warning(
             "certificate expires soon", path=str(credentials.certificate), expires=own.not_valid_after_utc.isoformat()
@@ -234,6 +242,33 @@ def _require_current(what: str, certificates: Iterable[x509.Certificate], now: d
             f"[tls] {what} is valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, now it is "
             f"{now:%Y-%m-%d %H:%M}: renew it, or set the clock"
         )
+
+
+def _require_current_lists(path: Path, now: datetime) -> None:
+    """Refuse a file in which the last list of an authority was to be replaced by now."""
+    ends: dict[x509.Name, datetime] = {}
+    for item in _revocation_lists(path):
+        end = item.next_update_utc or datetime.max.replace(tzinfo=UTC)
+        ends[item.issuer] = max(end, ends.get(item.issuer, end))
+    for issuer, end in ends.items():
+        if end < now:
+            raise CertificateOutOfTime(
+                f"[tls] crl {path}: the list of {issuer.rfc4514_string()} was to be replaced by {end:%Y-%m-%d %H:%M} "
+                "UTC; no certificate of this authority is accepted until a new one is there"
+            )
+
+
+def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
+    try:
+        blocks = _CRL.findall(path.read_bytes())
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as error:
+        raise SettingsError(f"[tls] crl {path} holds a list that cannot be read ({error})") from error
+    except OSError as error:
+        raise SettingsError(f"[tls] crl {path} cannot be read: {error.strerror}") from error
+    if not lists:
+        raise SettingsError(f"[tls] crl {path} holds no revocation list in PEM form: convert one in DER form first")
+    return lists
 
 
 def _certificates(key: str, path: Path) -> list[x509.Certificate]:

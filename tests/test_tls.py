@@ -132,6 +132,12 @@ def test_a_file_without_a_certificate_is_refused(credentials: Credentials) -> No
     assert "holds no certificate in PEM form" in refusal(credentials)
 
 
+def test_a_file_without_a_revocation_list_is_refused(credentials: Credentials) -> None:
+    tables = {"tls": {**credentials.table, "crl": str(credentials.certificate)}}
+    with pytest.raises(SettingsError, match="holds no revocation list"):
+        require_tls(parse_settings(tables, origin="test"))
+
+
 def test_a_destination_shows_what_the_node_shows_unless_it_has_its_own(
     authority: Authority, credentials: Credentials
 ) -> None:
