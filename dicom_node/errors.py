@@ -55,6 +55,10 @@ class SettingsError(NodeError):
     exit_code = 2
 
 
+class CertificateOutOfTime(SettingsError):
+    """A certificate that could be used is not valid yet, or no more."""
+
+
 class InputRefused(NodeError):
     """What came in cannot be processed; the message is for a radiographer."""
 

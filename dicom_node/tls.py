@@ -3,22 +3,29 @@
 TLS 1.3 is preferred and TLS 1.2 taken, nothing below; in TLS 1.2 the four suites that RFC 9325 section 4.2 recommends:
 ephemeral keys and authenticated encryption. No compression, no renegotiation, no session tickets: a connection is never
 resumed past the look at the peer's certificate.
+
+A file that cannot be used keeps the node from starting. One that is merely out of its time does not, since that would
+end plain reception, the work that waits and every other destination too: the listener goes on (whoever calls it
+refuses the certificate on their own), what is sent with the certificate waits for its renewal, and log, metrics and
+``/health`` say so.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
 
-from dicom_node.errors import SettingsError
+from dicom_node.errors import CertificateOutOfTime, SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.secret_file import require_private
 from dicom_node.settings import CredentialsTable, DestinationTable, DicomwebDestinationTable, Settings, TlsTable
@@ -28,7 +35,8 @@ _SUITES: Final = (
     ":ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
     ":@SECLEVEL=2"  # no certificate below 112 bits of security: RSA from 2048 bits, SHA-2
 )
-_EXPIRES_SOON: Final = timedelta(days=30)
+_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+EXPIRES_SOON: Final = timedelta(days=30)
 _log = get_logger("tls")
 
 
@@ -63,13 +71,14 @@ class _ClientSocket(ssl.SSLSocket):
 
 
 def server_context(table: TlsTable) -> ssl.SSLContext:
-    """A context for those who call this node.
+    """A context for those who call this node; certificates that are out of their time are logged as an error.
 
     Raises:
-        SettingsError: A file cannot be used: missing, unreadable, readable by others, expired, or not a pair.
+        SettingsError: A file cannot be used: missing, unreadable, readable by others, or not a pair.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context, table)
+    _or_say(lambda: _require_in_time(table))
     context.num_tickets = 0
     # Asked for in any case: a peer may be bound to its certificate though not all have to show one.
     context.verify_mode = ssl.CERT_REQUIRED if table.require_client_certificate else ssl.CERT_OPTIONAL
@@ -81,9 +90,11 @@ def client_context(credentials: CredentialsTable) -> ClientContext:
 
     Raises:
         SettingsError: As for :func:`server_context`.
+        CertificateOutOfTime: Our certificate is, or every one of the authorities.
     """
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)  # demands a certificate and the right name
     _restrict(context, credentials)
+    _require_in_time(credentials)
     context.sslsocket_class = _ClientSocket
     return context
 
@@ -93,6 +104,7 @@ def service_context(authorities: Path | None, credentials: CredentialsTable | No
 
     Raises:
         SettingsError: As for :func:`server_context`.
+        CertificateOutOfTime: As for :func:`client_context`.
     """
     if credentials is None and authorities is not None:
         _require_current(f"authorities {authorities}", _certificates("authorities", authorities), _now())
@@ -100,6 +112,7 @@ def service_context(authorities: Path | None, credentials: CredentialsTable | No
     if credentials is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _restrict(context, credentials)
+        _require_in_time(credentials)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -107,21 +120,44 @@ def service_context(authorities: Path | None, credentials: CredentialsTable | No
 def require_tls(settings: Settings) -> None:
     """Check every file that the settings name for TLS, so that a node does not start with one that cannot work.
 
+    What is out of its time is logged as an error.
+
     Raises:
         SettingsError: As for :func:`server_context`.
     """
     if settings.tls is not None:
         server_context(settings.tls)
-    dimse = [item for item in settings.destination if isinstance(item, DestinationTable)]
-    for credentials in {item.credentials for item in dimse if item.tls}:
-        if credentials is not None:
-            client_context(credentials)
+    for credentials in _called_with(settings):
+        _or_say(partial(client_context, credentials))
     for service in settings.destination:
         if isinstance(service, DicomwebDestinationTable):
-            service_context(service.authorities, service.credentials)
+            _or_say(partial(service_context, service.authorities, service.credentials))
+
+
+def own_certificates(settings: Settings) -> tuple[Path, ...]:
+    """The files of the certificates that this node shows, to callers or to those whom it calls."""
+    services = [item.credentials for item in settings.destination if isinstance(item, DicomwebDestinationTable)]
+    shown = [settings.tls, *_called_with(settings), *services]
+    return tuple(sorted({item.certificate for item in shown if item is not None}))
+
+
+def expiry_of(certificate: Path) -> datetime:
+    """Until when a certificate is valid; the first of a file that holds several.
+
+    Raises:
+        SettingsError: The file cannot be read, or holds no certificate.
+    """
+    return _certificates("certificate", certificate)[0].not_valid_after_utc
+
+
+def _called_with(settings: Settings) -> set[CredentialsTable]:
+    """What is shown to DICOM destinations, and to a syslog server."""
+    dimse = [item for item in settings.destination if isinstance(item, DestinationTable) and item.tls]
+    shown = {item.credentials for item in dimse if item.credentials is not None}
     if settings.audit is not None and (settings.audit.syslog or "").startswith("tls:"):
         assert settings.audit.credentials is not None  # the settings see to it
-        client_context(settings.audit.credentials)
+        shown.add(settings.audit.credentials)
+    return shown
 
 
 def peer_certificate(connection: ssl.SSLSocket) -> PeerCertificate | None:
@@ -153,7 +189,9 @@ def _restrict(context: ssl.SSLContext, credentials: CredentialsTable) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
     context.set_ciphers(_SUITES)
-    _require_valid(credentials, _now())
+    require_private("[tls] key", credentials.key)
+    for key in ("certificate", "authorities"):
+        _certificates(key, getattr(credentials, key))
     try:
         # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(credentials.certificate, credentials.key, password=lambda: b"")
@@ -163,20 +201,33 @@ def _restrict(context: ssl.SSLContext, credentials: CredentialsTable) -> None:
             f"({reason_of(error)}): expected an unencrypted PEM key, and the certificate that was made for it"
         ) from error
     context.load_verify_locations(credentials.authorities)
+    if credentials.crl is not None:
+        _revocation_lists(credentials.crl)
+        context.load_verify_locations(credentials.crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _now() -> datetime:
     return datetime.fromtimestamp(time.time(), UTC)
 
 
-def _require_valid(credentials: CredentialsTable, now: datetime) -> None:
-    require_private("[tls] key", credentials.key)
-    own = _certificates("certificate", credentials.certificate)[0]
+def _or_say(check: Callable[[], object]) -> None:
+    """Log what is out of its time."""
+    try:
+        check()
+    except CertificateOutOfTime as error:
+        _log.error("certificate out of its time", reason=error.message)
+
+
+def _require_in_time(credentials: CredentialsTable) -> None:
+    now, own = _now(), _certificates("certificate", credentials.certificate)[0]
     _require_current(f"certificate {credentials.certificate}", [own], now)
     _require_current(
         f"authorities {credentials.authorities}", _certificates("authorities", credentials.authorities), now
     )
-    if own.not_valid_after_utc - now < _EXPIRES_SOON:
+    if credentials.crl is not None:
+        _require_current_lists(credentials.crl, now)
+    if own.not_valid_after_utc - now < EXPIRES_SOON:
         _log.warning(
             "certificate expires soon", path=str(credentials.certificate), expires=own.not_valid_after_utc.isoformat()
         )
@@ -187,10 +238,37 @@ def _require_current(what: str, certificates: Iterable[x509.Certificate], now: d
     periods = [(item.not_valid_before_utc, item.not_valid_after_utc) for item in certificates]
     if not any(begin <= now <= end for begin, end in periods):
         begin, end = periods[-1]
-        raise SettingsError(
+        raise CertificateOutOfTime(
             f"[tls] {what} is valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, now it is "
             f"{now:%Y-%m-%d %H:%M}: renew it, or set the clock"
         )
+
+
+def _require_current_lists(path: Path, now: datetime) -> None:
+    """Refuse a file in which the last list of an authority was to be replaced by now."""
+    ends: dict[x509.Name, datetime] = {}
+    for item in _revocation_lists(path):
+        end = item.next_update_utc or datetime.max.replace(tzinfo=UTC)
+        ends[item.issuer] = max(end, ends.get(item.issuer, end))
+    for issuer, end in ends.items():
+        if end < now:
+            raise CertificateOutOfTime(
+                f"[tls] crl {path}: the list of {issuer.rfc4514_string()} was to be replaced by {end:%Y-%m-%d %H:%M} "
+                "UTC; no certificate of this authority is accepted until a new one is there"
+            )
+
+
+def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
+    try:
+        blocks = _CRL.findall(path.read_bytes())
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as error:
+        raise SettingsError(f"[tls] crl {path} holds a list that cannot be read ({error})") from error
+    except OSError as error:
+        raise SettingsError(f"[tls] crl {path} cannot be read: {error.strerror}") from error
+    if not lists:
+        raise SettingsError(f"[tls] crl {path} holds no revocation list in PEM form: convert one in DER form first")
+    return lists
 
 
 def _certificates(key: str, path: Path) -> list[x509.Certificate]:

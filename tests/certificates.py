@@ -88,6 +88,25 @@ class Authority:
         key_file.write_bytes(pem_of(key))
         return Credentials(certificate, key_file, believes or self.file)
 
+    def revoke(self, *revoked: Credentials, days: tuple[int, int] = (-1, 7), name: str = "revoked") -> Path:
+        """A revocation list.
+
+        Args:
+            revoked: What it names.
+            days: From when to when it is good, from today.
+            name: Of the file.
+        """
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder(issuer_name=self.subject)
+        builder = builder.last_update(now + timedelta(days=days[0])).next_update(now + timedelta(days=days[1]))
+        for each in revoked:
+            serial = x509.load_pem_x509_certificate(each.certificate.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - timedelta(hours=1))
+            builder = builder.add_revoked_certificate(entry.build())
+        path = self.folder / f"{name}.crl"
+        path.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
+
     def _builder(self, subject: x509.Name, key: rsa.RSAPrivateKey, *, days: tuple[int, int]) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from dicom_node.errors import SettingsError
-from dicom_node.settings import Settings, parse_settings
-from dicom_node.tls import require_tls, server_context
+from dicom_node.errors import CertificateOutOfTime, SettingsError
+from dicom_node.settings import CredentialsTable, Settings, parse_settings
+from dicom_node.tls import client_context, require_tls, server_context
 from tests.certificates import Authority, Credentials, pem_of
 
 
@@ -78,10 +78,37 @@ def test_a_key_of_roots_may_be_readable_by_the_group_of_the_node(
 
 
 @pytest.mark.parametrize(("days", "word"), [((-10, -1), "renew it"), ((1, 10), "set the clock")])
-def test_a_certificate_out_of_its_time_is_refused(authority: Authority, days: tuple[int, int], word: str) -> None:
-    message = refusal(authority.issue("late", days=days))
-    assert "is valid from" in message
-    assert word in message
+def test_a_certificate_out_of_its_time_is_told_and_keeps_nothing_from_starting(
+    authority: Authority, days: tuple[int, int], word: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(authority.issue("late", days=days))
+    require_tls(settings)
+    assert settings.tls is not None
+    server_context(settings.tls)
+    said = "".join(capfd.readouterr())
+    assert said.count("certificate out of its time") == 2
+    assert word in said
+
+
+def test_what_is_out_of_its_time_is_not_sent_with(authority: Authority) -> None:
+    late = CredentialsTable.model_validate(authority.issue("late", days=(-10, -1)).table)
+    with pytest.raises(CertificateOutOfTime):
+        client_context(late)
+
+
+def test_a_destination_whose_certificate_is_out_of_its_time_keeps_nothing_from_starting(
+    authority: Authority, capfd: pytest.CaptureFixture[str]
+) -> None:
+    late = authority.issue("late", days=(-10, -1))
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "pacs.example", "port": 2762}
+    secured = {**pacs, "tls": True, "credentials": late.table}
+    require_tls(parse_settings({"destination": [secured]}, origin="test"))
+    assert "certificate out of its time" in "".join(capfd.readouterr())
+
+
+def test_a_certificate_out_of_its_time_whose_key_does_not_fit_is_refused(authority: Authority) -> None:
+    late, other = authority.issue("late", days=(-10, -1)), authority.issue("other")
+    assert "cannot be used together" in refusal(Credentials(late.certificate, other.key, late.authorities))
 
 
 def test_a_key_of_another_certificate_is_refused(authority: Authority, credentials: Credentials) -> None:
@@ -103,6 +130,12 @@ def test_a_short_key_is_refused(authority: Authority) -> None:
 def test_a_file_without_a_certificate_is_refused(credentials: Credentials) -> None:
     credentials.authorities.write_text("nothing\n")
     assert "holds no certificate in PEM form" in refusal(credentials)
+
+
+def test_a_file_without_a_revocation_list_is_refused(credentials: Credentials) -> None:
+    tables = {"tls": {**credentials.table, "crl": str(credentials.certificate)}}
+    with pytest.raises(SettingsError, match="holds no revocation list"):
+        require_tls(parse_settings(tables, origin="test"))
 
 
 def test_a_destination_shows_what_the_node_shows_unless_it_has_its_own(

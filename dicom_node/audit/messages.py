@@ -107,7 +107,7 @@ _APPLICATION = _Code("110150", "Application")
 _DESTINATION_ROLE, _SOURCE_ROLE = _Code("110152", "Destination Role ID"), _Code("110153", "Source Role ID")
 _STUDY_UID, _CLASS_UID = _Code("110180", "Study Instance UID"), _Code("110181", "SOP Class UID")
 _NODE_ID = _Code("110182", "Node ID")
-_PATIENT_NUMBER = _Code("2", "Patient Number", _RFC_3881)
+_PATIENT_NUMBER, _URI = _Code("2", "Patient Number", _RFC_3881), _Code("12", "URI", _RFC_3881)
 
 
 def message_of(event: RecordedEvent, source: Source, patient: Patient) -> AuditMessage:
@@ -189,6 +189,11 @@ class _Draft:
         described = self._object(sop_class_uid, _CLASS_UID, _SYSTEM_OBJECT, _ROLE_REPORT)
         SubElement(described, "ParticipantObjectQuery").text = _base64(_encoded(keys))
         _detail(described, "TransferSyntax", str(ImplicitVRLittleEndian))
+
+    def search(self, uri: str) -> None:
+        """A QIDO-RS request: PS3.15 has no place for one, so it is the resource that was searched, by its URI."""
+        described = self._object(uri.partition("?")[0], _URI, _SYSTEM_OBJECT, _ROLE_REPORT)
+        SubElement(described, "ParticipantObjectQuery").text = _base64(uri.encode("utf-8"))
 
     def alert(self, subject: str, description: str) -> None:
         """What an alert is about, in words."""
@@ -283,7 +288,10 @@ def _queried(draft: _Draft) -> str:
     outcome = draft.event(_QUERY, "E", SUCCESS)
     draft.this_node(_SOURCE_ROLE, is_requestor=True)
     draft.peer(draft.facts["destination"], _DESTINATION_ROLE, is_requestor=False)
-    draft.query(draft.facts["sop_class"], draft.facts["keys"])
+    if "uri" in draft.facts:
+        draft.search(draft.facts["uri"])
+    else:
+        draft.query(draft.facts["sop_class"], draft.facts["keys"])
     return outcome
 
 

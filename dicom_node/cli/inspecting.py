@@ -100,6 +100,8 @@ def run_health(settings: Settings, question: str) -> None:
         raise NodeUnwell(words) from error
     finally:
         connection.close()
+    for warning in document.get("warnings", ()):
+        sys.stderr.write(f"warning: {warning}\n")
     if answer.status != HTTPStatus.OK:
         raise NodeUnwell("; ".join(document["reasons"]))
     sys.stdout.write(f"{question}: yes\n")

@@ -67,6 +67,7 @@ def _secure_transport(settings: Settings) -> tuple[Block, ...]:
     return (
         f"Port {tls.port} speaks TLS by the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 "
         f"B.12): TLS 1.3 and 1.2, the latter with ECDHE and AES-GCM alone; those who call {clients} a certificate. "
+        + ("Those that a revocation list of the authority names are refused. " if tls.crl else "")
         + ("The plain port is open too." if tls.plain else "There is no plain port."),
         calls,
     )

@@ -19,7 +19,7 @@ from dicom_node.ledger import audit_facts
 from dicom_node.ledger.audit_events import AuditEvent
 from dicom_node.ledger.deliveries import Deliveries, Delivery, State
 from dicom_node.settings import Destination, DestinationTable
-from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION, STUDY_ROOT_FIND
+from dicom_node.uids import LABEL_MAP_SEGMENTATION, SEGMENTATION
 
 NO_REPORT: Final = "no report of storage commitment came in time; C-FIND lists it"
 UNFINISHED: Final = frozenset({"waiting", "failed", "stored"})
@@ -193,8 +193,7 @@ class Attempt:
 
     def _confirm(self, references: Sequence[Reference]) -> dict[str, bool] | None:
         """Ask what the destination holds; the audit trail tells of it."""
-        queries = [audit_facts.queried(self.destination, STUDY_ROOT_FIND, item.keys) for item in references]
-        self.deliveries.tell(self.now, *queries)
+        self.deliveries.tell(self.now, *(self.courier.query(item) for item in references))
         return self.courier.confirm(references)
 
     def _commitment_asked(self, stored: Sequence[Delivery]) -> bool:

@@ -11,7 +11,10 @@ from dicom_node.deliver import dicomweb
 from dicom_node.deliver.confirmation import Reference, confirm
 from dicom_node.deliver.echo import EchoReport, echo
 from dicom_node.deliver.sender import SendOutcome, send
+from dicom_node.ledger import audit_facts
+from dicom_node.ledger.audit_events import AuditEvent
 from dicom_node.settings import Destination, DestinationTable, DicomwebDestinationTable
+from dicom_node.uids import STUDY_ROOT_FIND
 
 SENDERS_AT_ONCE: Final = 16
 """Deliveries that a worker makes at once to those who sent the images: many machines, one of which may hang."""
@@ -38,6 +41,9 @@ class Courier(Protocol):
             DeliveryFailed: No answer, or none that says so.
         """
 
+    def query(self, reference: Reference) -> AuditEvent:
+        """What the audit trail is told of asking for an instance."""
+
     def echo(self) -> EchoReport:
         """Whether it answers, and what it takes; nothing is stored."""
 
@@ -57,6 +63,10 @@ class DimseCourier:
         """See :class:`Courier`."""
         return confirm(self.destination, references, self.calling_ae)
 
+    def query(self, reference: Reference) -> AuditEvent:
+        """See :class:`Courier`."""
+        return audit_facts.queried(self.destination, STUDY_ROOT_FIND, reference.keys)
+
     def echo(self) -> EchoReport:
         """See :class:`Courier`."""
         return echo(self.destination, self.calling_ae)
@@ -75,6 +85,10 @@ class DicomwebCourier:
     def confirm(self, references: Sequence[Reference]) -> dict[str, bool] | None:
         """See :class:`Courier`."""
         return dicomweb.confirm(self.destination, references)
+
+    def query(self, reference: Reference) -> AuditEvent:
+        """See :class:`Courier`."""
+        return audit_facts.searched(self.destination, dicomweb.query_uri(self.destination, reference))
 
     def echo(self) -> EchoReport:
         """See :class:`Courier`."""

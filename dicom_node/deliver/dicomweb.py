@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import httpx
 
@@ -95,12 +96,16 @@ def confirm(destination: DicomwebDestinationTable, references: Sequence[Referenc
     there: dict[str, bool] = {}
     with _client(destination) as client:
         for reference in references:
-            path = f"/studies/{reference.study_instance_uid}/series/{reference.series_instance_uid}/instances"
-            listed = _query(client, destination, path, {"SOPInstanceUID": reference.sop_instance_uid})
+            listed = _query(client, destination, _instances(reference), _keys(reference))
             if listed is None:
                 return None
             there[reference.sop_instance_uid] = reference.sop_instance_uid in listed
     return there
+
+
+def query_uri(destination: DicomwebDestinationTable, reference: Reference) -> str:
+    """What :func:`confirm` requests to ask for an instance."""
+    return f"{destination.url}{_instances(reference)}?{urlencode(_keys(reference))}"
 
 
 def echo(destination: DicomwebDestinationTable) -> EchoReport:
@@ -183,6 +188,14 @@ def _bounded(response: httpx.Response) -> bytes:
         if time.monotonic() > deadline:
             raise httpx.ReadTimeout("the answer takes too long", request=response.request)
     return bytes(content[:_ANSWER_BYTES])
+
+
+def _instances(reference: Reference) -> str:
+    return f"/studies/{reference.study_instance_uid}/series/{reference.series_instance_uid}/instances"
+
+
+def _keys(reference: Reference) -> dict[str, str]:
+    return {"SOPInstanceUID": reference.sop_instance_uid}
 
 
 def _query(

@@ -56,7 +56,7 @@ def sent(destination: Destination, case_id: str, sop_class_uid: str, path: str, 
 
 
 def queried(destination: Destination, sop_class_uid: str, keys: Mapping[str, str]) -> AuditEvent:
-    """A destination is asked for what it holds (PS3.15 A.5.3.10).
+    """A destination is asked by C-FIND for what it holds (PS3.15 A.5.3.10).
 
     Args:
         destination: Whom.
@@ -65,6 +65,16 @@ def queried(destination: Destination, sop_class_uid: str, keys: Mapping[str, str
     """
     facts = {"destination": _node(destination), "sop_class": sop_class_uid, "keys": dict(keys)}
     return AuditEvent("queried", destination.name, facts)
+
+
+def searched(destination: DicomwebDestinationTable, uri: str) -> AuditEvent:
+    """A DICOMweb service is asked for what it holds (PS3.15 A.5.3.10, PS3.18 10.6).
+
+    Args:
+        destination: Whom.
+        uri: Of the request, the query included.
+    """
+    return AuditEvent("queried", destination.name, {"destination": _node(destination), "uri": uri})
 
 
 def images_read(connection: sa.Connection, case_id: str) -> list[AuditEvent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import sqlalchemy as sa
@@ -119,17 +119,19 @@ class CommitmentRequests:
         references = tuple(Reference(*pair) for pair in row.references)
         return CommitmentRequest(row.transaction_uid, sender, references, row.attempts, leased_until)
 
+    def renew(self, request: CommitmentRequest, leased_until: float) -> CommitmentRequest:
+        """Keep others from a request for longer; it stays as it is where it was asked again or claimed meanwhile."""
+        with self._engine.begin() as connection:
+            renewed = connection.execute(
+                sa.update(db.commitment_requests).where(*_held(request)).values(next_at=leased_until)
+            )
+        return replace(request, leased_until=leased_until) if renewed.rowcount else request
+
     def note(self, request: CommitmentRequest, *, next_at: float | None, message: str | None) -> None:
         """Record what became of a report; None ends the request. One that was asked again meanwhile stays due."""
-        table = db.commitment_requests
-        this = (
-            table.c.transaction_uid == request.transaction_uid,
-            table.c.calling_ae == request.sender.calling_ae,
-            table.c.next_at == request.leased_until,
-        )
         values = {"attempts": request.attempts + 1, "next_at": next_at, "message": message}
         with self._engine.begin() as connection:
-            connection.execute(sa.update(table).where(*this).values(values))
+            connection.execute(sa.update(db.commitment_requests).where(*_held(request)).values(values))
 
     def postpone(self, sender: Sender, now: float, until: float) -> None:
         """Let whatever is due to a sender wait: it cannot be reached now; costs no attempt."""
@@ -140,3 +142,12 @@ class CommitmentRequests:
 def _due(sender: Sender, now: float) -> tuple[sa.ColumnElement[bool], ...]:
     table = db.commitment_requests
     return table.c.calling_ae == sender.calling_ae, table.c.address == sender.address, table.c.next_at <= now
+
+
+def _held(request: CommitmentRequest) -> tuple[sa.ColumnElement[bool], ...]:
+    table = db.commitment_requests
+    return (
+        table.c.transaction_uid == request.transaction_uid,
+        table.c.calling_ae == request.sender.calling_ae,
+        table.c.next_at == request.leased_until,
+    )

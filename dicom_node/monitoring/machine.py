@@ -11,9 +11,11 @@ from pathlib import Path
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from dicom_node import __version__
+from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.monitoring.processes import children_of, owner_of, resident_bytes, roles_of
 from dicom_node.settings import Settings
+from dicom_node.tls import expiry_of, own_certificates
 
 log = get_logger("monitoring")
 _GPU_SECONDS = 5.0
@@ -34,6 +36,7 @@ def machine_measurements(settings: Settings) -> Iterator[Metric]:
     yield GaugeMetricFamily("dicom_node_disk_watermark_bytes", "Below this, images are refused.", value=limit)
     text = "Bytes of results and labels in the folders of cases."
     yield GaugeMetricFamily("dicom_node_results_bytes", text, value=folder_bytes(home / "cases"))
+    yield _certificates(settings)
     yield from _gpus()
 
 
@@ -51,6 +54,17 @@ def folder_bytes(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def _certificates(settings: Settings) -> Metric:
+    text = "When a certificate that the node shows expires, seconds since the epoch."
+    expires = GaugeMetricFamily("dicom_node_certificate_expires_seconds", text, labels=["path"])
+    for path in own_certificates(settings):
+        try:
+            expires.add_metric([str(path)], expiry_of(path).timestamp())
+        except SettingsError as error:
+            log.warning("certificate not measured", reason=error.message)
+    return expires
 
 
 def _processes(settings: Settings) -> Iterator[Metric]:

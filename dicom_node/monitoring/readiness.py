@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, SettingsError
 from dicom_node.ledger.counters import Counters
 from dicom_node.monitoring.connection import PATIENCE_SECONDS, impatient_engine
 from dicom_node.monitoring.processes import owner_of, roles_of
 from dicom_node.process import is_bound
 from dicom_node.settings import Settings
+from dicom_node.tls import EXPIRES_SOON, expiry_of, own_certificates
 
 STALE_SECONDS = 60.0
 """A worker that has not noted for this long that it lives does not."""
@@ -23,9 +25,15 @@ STALE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """An answer: good where there are no reasons against it."""
+    """An answer: good where there are no reasons against it.
+
+    Attributes:
+        reasons: What speaks against it.
+        warnings: What somebody should see to, though it is good.
+    """
 
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
@@ -47,10 +55,11 @@ class Readiness:
         self._asking = ThreadPoolExecutor(max_workers=4, thread_name_prefix="readiness")
 
     def health(self) -> Verdict:
-        """Whether every process lives; asks neither database nor spool."""
+        """Whether every process lives, with certificates that expire as warnings; asks neither database nor spool."""
         home = self._settings.node.home
         missing = [role for role in roles_of(self._settings) if owner_of(home, role) is None]
-        return Verdict(tuple(f"the {role} does not run" for role in missing))
+        warnings = tuple(self._warnings_of_certificates())
+        return Verdict(tuple(f"the {role} does not run" for role in missing), warnings)
 
     def readiness(self) -> Verdict:
         """Whether images can be taken and processed; never takes much longer than ``PATIENCE_SECONDS``."""
@@ -67,6 +76,19 @@ class Readiness:
     def close(self) -> None:
         """Ask nothing any more."""
         self._asking.shutdown(wait=False, cancel_futures=True)
+
+    def _warnings_of_certificates(self) -> Iterator[str]:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        for path in own_certificates(self._settings):
+            try:
+                left = expiry_of(path) - now
+            except SettingsError as error:
+                yield error.message
+                continue
+            if left < timedelta():
+                yield f"certificate {path} has expired: peers refuse it until it is renewed"
+            elif left < EXPIRES_SOON:
+                yield f"certificate {path} expires in {left.days} days"
 
     def _ask_database(self) -> list[str]:
         try:
@@ -97,4 +119,8 @@ class Readiness:
         if "listener" not in roles_of(self._settings):
             return []
         closed = [port for port in self._settings.dicom_ports if not is_bound(port)]
-        return [f"nobody listens on DICOM port {port}" for port in closed]
+        reasons = [f"nobody listens on DICOM port {port}" for port in closed]
+        web = self._settings.dicomweb.port
+        if web is not None and not is_bound(web):
+            reasons.append(f"nobody listens on DICOMweb port {web}")
+        return reasons

@@ -175,5 +175,5 @@ def _server_at(address: tuple[str, int], handler: Callable[..., BaseHTTPRequestH
 
 
 def _said(verdict: Verdict, word: str) -> tuple[int, str, bytes]:
-    document = {word: verdict.is_good, "reasons": list(verdict.reasons)}
+    document = {word: verdict.is_good, "reasons": list(verdict.reasons), "warnings": list(verdict.warnings)}
     return 200 if verdict.is_good else 503, "application/json", json.dumps(document).encode() + b"\n"

@@ -71,6 +71,11 @@ class StoreDesk:
                 self._storing -= 1
                 self._changed.notify_all()
 
+    def refuse(self, answer: Answer, calling_ae: str) -> Answer:
+        """Count what was refused before it could be brought here; gives the answer back."""
+        self._counts.count_answer(answer.status, calling_ae, 0)
+        return answer
+
     def close(self) -> None:
         """Take nothing more; returns once what is being stored has been."""
         with self._changed:

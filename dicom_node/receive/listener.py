@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -44,13 +43,13 @@ from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, 
 from dicom_node.receive.occupancy import Occupancy
 from dicom_node.receive.offered import application_entity
 from dicom_node.receive.promptness import make_prompt
+from dicom_node.receive.renewal import RenewedContext
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_exchange import exchange_directly
 from dicom_node.receive.storing import PROCESSING_FAILURE, Answer, Arrival, Reception
 from dicom_node.receive.uid_checks import remember_uid_checks
 from dicom_node.settings import PeerTable, Settings
-from dicom_node.tls import server_context
 from dicom_node.uids import (
     VERIFICATION,
 )
@@ -191,11 +190,11 @@ class Listener:
     def _bind(self) -> None:
         """Open the plain port, the TLS port or both; where one cannot be opened the other is closed again."""
         tls, any_port = self._settings.tls, self._wanted_port == 0
-        ports: list[tuple[int, ssl.SSLContext | None]] = []
+        ports: list[tuple[int, RenewedContext | None]] = []
         if tls is None or tls.plain:
             ports.append((self._wanted_port, None))
         if tls is not None:
-            ports.append((0 if any_port else tls.port, server_context(tls)))
+            ports.append((0 if any_port else tls.port, RenewedContext(tls)))
         gate = ConnectionGate(self._settings)
         try:
             for port, context in ports:
@@ -206,7 +205,7 @@ class Listener:
             self._servers = []
             raise
 
-    def _listen(self, port: int, context: ssl.SSLContext | None, gate: ConnectionGate) -> GatedServer:
+    def _listen(self, port: int, context: RenewedContext | None, gate: ConnectionGate) -> GatedServer:
         address = (self._settings.node.bind, port)
         desk = CommitmentDesk(self._intake.commitments, self._intake.commitment_requests, self._settings, self._now)
         handlers = [
@@ -222,7 +221,8 @@ class Listener:
         try:
             server = self._ae.make_server(
                 address,
-                ssl_context=context,
+                ssl_context=context.current() if context else None,
+                renewed=context,
                 evt_handlers=handlers,
                 server_class=GatedServer,
                 gate=gate,

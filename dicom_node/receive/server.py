@@ -17,6 +17,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import may_call
+from dicom_node.receive.renewal import RenewedContext
 from dicom_node.settings import LimitsTable, Settings
 from dicom_node.tls import reason_of
 
@@ -124,6 +125,7 @@ class GatedServer(ThreadedAssociationServer):
 
     Args:
         gate: Shared by all listening sockets of the node.
+        renewed: The context of a port that speaks TLS; None for a plain one.
         handshake_seconds: How long a TLS handshake may take in all.
         on_failure: Told of a handshake that failed: address, and why.
         options: What pynetdicom's server takes; with ``ssl_context`` the port speaks TLS alone.
@@ -136,11 +138,13 @@ class GatedServer(ThreadedAssociationServer):
         self,
         *arguments: Any,
         gate: ConnectionGate,
+        renewed: RenewedContext | None,
         handshake_seconds: float,
         on_failure: Callable[[str, str], None],
         **options: Any,
     ) -> None:
         self.gate = gate
+        self._renewed = renewed
         self._on_failure = on_failure
         self._handshake_seconds = handshake_seconds
         super().__init__(*arguments, **{"request_handler": _Handler, **options})
@@ -161,8 +165,8 @@ class GatedServer(ThreadedAssociationServer):
         """Shake hands, and start the association."""
         key = self.key_of(client_address)
         try:
-            if self.ssl_context is not None:
-                request = self._secured(request)
+            if self._renewed is not None:
+                request = self._secured(request, self._renewed.current())
         except OSError as error:
             _log.warning("TLS handshake failed", reason=reason_of(error), address=client_address[0])
             self._on_failure(client_address[0], reason_of(error))
@@ -176,8 +180,7 @@ class GatedServer(ThreadedAssociationServer):
         _log.exception("association not started", address=client_address[0])
         self.gate.leave(self.key_of(client_address))
 
-    def _secured(self, connection: Any) -> ssl.SSLSocket:
-        context = cast(ssl.SSLContext, self.ssl_context)
+    def _secured(self, connection: Any, context: ssl.SSLContext) -> ssl.SSLSocket:
         connection.settimeout(self._handshake_seconds)  # of the whole handshake, not of each message
         secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         try:

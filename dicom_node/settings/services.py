@@ -83,6 +83,9 @@ class CredentialsTable(Table):
     """Its private key: unencrypted, readable by its owner alone."""
     authorities: Path = Field(strict=False)
     """The authorities whose certificates are believed; no others are, those of the system included."""
+    crl: Path | None = Field(default=None, strict=False)
+    """Revocation lists of every authority that issues to peers: a certificate on one is not believed, nor is any while
+    the list of its authority is missing or out of its time. No certificate is looked up unless it is set."""
 
 
 class TlsTable(CredentialsTable):

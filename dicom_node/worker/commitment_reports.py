@@ -31,7 +31,7 @@ ANSWER_SECONDS: Final = 30.0
 """How long a sender may take over each answer."""
 SENDERS_AT_ONCE: Final = 16
 LEASE_SECONDS: Final = 900.0
-"""A worker that dies over a report keeps the others from it for this long; reading a large series takes minutes."""
+"""A worker that dies over a report keeps the others from it for this long; while it reads, it renews the lease."""
 
 
 class CommitmentReports:
@@ -77,9 +77,17 @@ class CommitmentReports:
                 thread.start()
         return tuple(self._telling.values())
 
-    def report_on(self, request: CommitmentRequest) -> Report:
-        """What is there of what a sender asks for: on record, and its file the one that was acknowledged."""
-        outcomes = {reference: self._failure(reference) for reference in request.references}
+    def report_on(self, request: CommitmentRequest, *, before_each: Callable[[], object] = lambda: None) -> Report:
+        """What is there of what a sender asks for: on record, and its file the one that was acknowledged.
+
+        Args:
+            request: What it asks for.
+            before_each: Called before each file is read.
+        """
+        outcomes: dict[Reference, int | None] = {}
+        for reference in request.references:
+            before_each()
+            outcomes[reference] = self._failure(reference)
         committed = tuple(reference for reference, failure in outcomes.items() if failure is None)
         failed = {reference: failure for reference, failure in outcomes.items() if failure is not None}
         return Report(request.transaction_uid, committed, failed)
@@ -113,7 +121,9 @@ class CommitmentReports:
     def _report(self, request: CommitmentRequest) -> bool:
         """Send one report; False where the sender could not be told."""
         facts = {"calling_ae": request.sender.calling_ae, "transaction": request.transaction_uid}
-        report = self.report_on(request)
+        lease = _Lease(self._requests, request, self._clock)
+        report = self.report_on(request, before_each=lease.keep)
+        request = lease.keep()
         try:
             sender = sender_destination(self._settings, request.sender.calling_ae, request.sender.address)
             limited = sender.model_copy(update={"timeout_seconds": ANSWER_SECONDS})
@@ -130,6 +140,25 @@ class CommitmentReports:
         counts = {"committed": len(report.committed), "failed": len(report.failed)}
         _log.info("commitment reported", **counts, **facts)
         return True
+
+
+class _Lease:
+    """Keeps a request from other workers while its files are read, however long that takes.
+
+    One that was asked again meanwhile is due again, and is reported on as it is.
+    """
+
+    def __init__(self, requests: CommitmentRequests, request: CommitmentRequest, clock: Callable[[], float]) -> None:
+        self._requests = requests
+        self._request = request
+        self._clock = clock
+
+    def keep(self) -> CommitmentRequest:
+        """The request, its lease renewed once half of it is over."""
+        now = self._clock()
+        if now >= self._request.leased_until - LEASE_SECONDS / 2:
+            self._request = self._requests.renew(self._request, now + LEASE_SECONDS)
+        return self._request
 
 
 def _is_as_received(known: Instance) -> bool:

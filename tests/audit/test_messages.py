@@ -54,6 +54,7 @@ def test_the_schema_refuses_an_unknown_outcome() -> None:
         ("sent", "DICOM Instances Transferred", "C", "0"),
         ("not taken", "DICOM Instances Transferred", "C", "8"),
         ("queried", "Query", "E", "0"),
+        ("searched", "Query", "E", "0"),
         ("read", "DICOM Instances Accessed", "R", "0"),
         ("made", "DICOM Instances Accessed", "C", "0"),
         ("removed", "DICOM Study Deleted", "D", "0"),
@@ -97,6 +98,13 @@ def test_a_query_is_kept_as_it_was_sent() -> None:
     assert message.details("SOP Class UID") == {"TransferSyntax": "1.2.840.10008.1.2"}
 
 
+def test_a_search_of_a_service_is_kept_as_it_was_requested() -> None:
+    described = told("searched").object("URI")
+    assert described.get("ParticipantObjectID") == "https://archive.example/dicom-web/studies/1.2.3/instances"
+    query = base64.b64decode(described.findtext("ParticipantObjectQuery"))
+    assert query == b"https://archive.example/dicom-web/studies/1.2.3/instances?SOPInstanceUID=1.2.3.4"
+
+
 def test_what_is_removed_is_gone_for_good() -> None:
     assert told("removed").object("Study Instance UID").get("ParticipantObjectDataLifeCycle") == "15"
 
@@ -114,7 +122,7 @@ def test_a_person_is_named_by_the_login() -> None:
     assert told("discarded").requestor == "admin@console"
 
 
-@pytest.mark.parametrize("name", ["start", "queried", "association refused", "discarded"])
+@pytest.mark.parametrize("name", ["start", "queried", "searched", "association refused", "discarded"])
 def test_what_is_about_nobody_names_nobody(name: str) -> None:
     assert told(name).object("Patient Number") is None
 

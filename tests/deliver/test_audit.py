@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 
+from dicom_node.deliver.delivery import deliver_once
 from dicom_node.ledger import database as db
 from dicom_node.ledger.audit_events import audited
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.settings import parse_settings
 from tests.deliver.scripted_peer import scripted_peer
-from tests.deliver.test_delivery import attempt, plan
-from tests.peers import Peer
+from tests.deliver.scripted_service import scripted_service
+from tests.deliver.test_delivery import CASE, attempt, plan
+from tests.peers import CALLING_AE, Peer
 
 
 @pytest.fixture
@@ -54,6 +57,17 @@ def test_what_arrived_before_a_kill_is_told_when_it_is_found(
         connection.execute(sa.delete(db.audit_events))
     assert attempt(dcmqrscp_peer, deliveries).outcome == "confirmed"
     assert told(engine) == [*[("queried", 0)] * 3, *[("sent", 1)] * len(uids)]
+
+
+def test_a_service_is_told_to_be_asked_by_the_request_that_it_gets(engine: sa.Engine, objects: list[Path]) -> None:
+    deliveries = Deliveries(engine)
+    with scripted_service() as service:
+        plan(deliveries, service.destination.name, objects[:1])
+        deliver_once(service.destination, deliveries, CASE, 1000.0, calling_ae=CALLING_AE)
+        asked = [f"{service.destination.url.removesuffix(urlsplit(service.destination.url).path)}{service.queries[0]}"]
+    with engine.connect() as connection:
+        facts = connection.execute(sa.select(db.audit_events.c.facts).where(db.audit_events.c.kind == "queried"))
+        assert [each["uri"] for each in facts.scalars()] == asked
 
 
 def test_a_result_that_is_refused_is_told_with_the_reason(

@@ -132,6 +132,18 @@ def test_a_certificate_that_expired_meanwhile_can_be_tried_again(
     assert raised.value.retryable
 
 
+@pytest.mark.peer
+def test_a_destination_whose_certificate_is_revoked_is_not_sent_anything(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, theirs = authority.issue("node"), authority.issue("pacs")
+    with storescp(tmp_path / "peer", *theirs.dcmtk) as peer:
+        target = secured(peer.destination, ours)
+        assert target.credentials is not None
+        checking = target.credentials.model_copy(update={"crl": authority.revoke(theirs)})
+        assert echo(target, CALLING_AE).reachable
+        assert "revoked" in echo(target.model_copy(update={"credentials": checking}), CALLING_AE).reason
+
+
 def test_results_go_back_over_tls_to_a_peer_that_calls_over_tls(ours: Credentials) -> None:
     peer = {"ae_title": "SCANNER", "address": "10.1.0.0/16", "port": 2762, "certificate_name": "ct3.test"}
     settings: Settings = parse_settings({"tls": ours.table, "peer": [peer]}, origin="test")

@@ -183,8 +183,8 @@ def test_kubernetes_answers_its_probes_and_takes_a_series_over_tls(tmp_path: Pat
         with started("kubernetes", tmp_path / "site", here) as site:
             assert wait_until(lambda: all(map(site.is_ready, site.ports)), READY_SECONDS), site.log("worker")
             for role in site.ports:
-                assert json.loads(site.page(role, "/health")) == {"healthy": True, "reasons": []}
-                assert json.loads(site.page(role, "/ready")) == {"ready": True, "reasons": []}
+                assert json.loads(site.page(role, "/health")) == {"healthy": True, "reasons": [], "warnings": []}
+                assert json.loads(site.page(role, "/ready")) == {"ready": True, "reasons": [], "warnings": []}
             peer = ("-aet", "CT_SCANNER", "-aec", "DICOM_NODE", "127.0.0.1", str(secure))
             sent = run_tool("storescu", *theirs.dcmtk, *peer, *files)
             assert sent.returncode == 0, sent.stdout

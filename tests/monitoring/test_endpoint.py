@@ -133,8 +133,8 @@ def test_no_label_names_a_patient_or_an_object(worked: tuple[Watched, list[Path]
 
 
 def test_a_working_node_is_healthy_and_ready(watched: Watched) -> None:
-    assert json.loads(ask(watched.port, "/health")[1]) == {"healthy": True, "reasons": []}
-    assert json.loads(ask(watched.port, "/ready")[1]) == {"ready": True, "reasons": []}
+    assert json.loads(ask(watched.port, "/health")[1]) == {"healthy": True, "reasons": [], "warnings": []}
+    assert json.loads(ask(watched.port, "/ready")[1]) == {"ready": True, "reasons": [], "warnings": []}
     assert ask(watched.port, "/elsewhere")[0] == 404
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dicom_node.monitoring.machine import machine_measurements
 from dicom_node.monitoring.readiness import STALE_SECONDS, Readiness
 from dicom_node.process import role_owner
 from dicom_node.settings import Settings, parse_settings
+from tests.certificates import Authority
 
 
 @pytest.fixture
@@ -105,6 +107,39 @@ def test_every_dicom_port_has_to_listen_and_a_closed_plain_one_is_not_missed(tmp
             readiness = Readiness(settings, lambda: 1000.0)
             assert readiness.readiness().reasons == reasons
             readiness.close()
+
+
+def test_the_dicomweb_port_has_to_listen_where_there_is_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = {"home": str(tmp_path), "port": server.getsockname()[1]}
+        peer = {"ae_title": "WEB", "address": "127.0.0.1", "token_file": "token"}
+        tables = {"node": node, "monitoring": {"roles": ["listener"]}, "dicomweb": {"port": 1}, "peer": [peer]}
+        settings = parse_settings(tables, origin="test")
+        open_database(settings.database_url).dispose()
+        readiness = Readiness(settings, lambda: 1000.0)
+        assert readiness.readiness().reasons == ("nobody listens on DICOMweb port 1",)
+        readiness.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "warning"),
+    [(-1, "certificate {} has expired: peers refuse it until it is renewed"), (10, "certificate {} expires in 9 days")],
+)
+def test_a_certificate_that_expires_is_a_warning(tmp_path: Path, days: int, warning: str) -> None:
+    credentials = Authority(tmp_path / "authority").issue("node", days=(-20, days))
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "tls": credentials.table}, origin="test")
+    readiness = Readiness(settings, time.time)
+    assert readiness.health().warnings == (warning.format(credentials.certificate),)
+    readiness.close()
+
+
+def test_the_day_on_which_a_certificate_expires_is_measured(tmp_path: Path) -> None:
+    credentials = Authority(tmp_path / "authority").issue("node")
+    settings = parse_settings({"node": {"home": str(tmp_path)}, "tls": credentials.table}, origin="test")
+    families = {family.name: family for family in machine_measurements(settings)}
+    (sample,) = families["dicom_node_certificate_expires_seconds"].samples
+    assert sample.labels == {"path": str(credentials.certificate)}
+    assert sample.value == pytest.approx(time.time() + 365 * 86400, abs=3600)
 
 
 def test_workers_that_share_a_home_are_seen_to_run_beside_each_other(tmp_path: Path) -> None:

@@ -168,6 +168,76 @@ def test_an_expired_certificate_is_refused(
     assert_logged(capfd, "certificate has expired")
 
 
+def shown_by(node: Receiver, caller: Credentials) -> bytes:
+    """The certificate that the listener shows."""
+    context = client_context(CredentialsTable.model_validate(caller.table))
+    with (
+        socket.create_connection(("127.0.0.1", node.listener.tls_port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def test_a_renewed_certificate_is_shown_at_the_next_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, caller = authority.issue("node"), authority.issue("caller")
+    with receiver(tmp_path / "home", tls=ours.table) as node:
+        before = shown_by(node, caller)
+        authority.issue("node")
+        assert shown_by(node, caller) != before
+
+
+def test_a_certificate_that_came_without_its_key_is_not_shown(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, caller = authority.issue("node"), authority.issue("caller")
+    with receiver(tmp_path / "home", tls=ours.table) as node:
+        before = shown_by(node, caller)
+        ours.certificate.write_bytes(authority.issue("other").certificate.read_bytes())
+        assert shown_by(node, caller) == before
+
+
+@pytest.mark.peer
+def test_a_revoked_certificate_is_refused_and_another_is_not(
+    tmp_path: Path, ct_files: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, valid, stolen = (authority.issue(name) for name in ("node", "valid", "stolen"))
+    crl = authority.revoke(stolen)
+    with receiver(tmp_path / "home", tls={**ours.table, "crl": str(crl)}) as node:
+        refused(node, stolen.dcmtk, ct_files[0])
+        assert_logged(capfd, "TLS handshake failed", "certificate revoked")
+        assert send(node, ct_files[0], credentials=valid.dcmtk).returncode == 0
+
+
+@pytest.mark.peer
+def test_what_is_revoked_while_the_node_runs_is_refused(tmp_path: Path, ct_files: list[Path]) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, stolen = authority.issue("node"), authority.issue("stolen")
+    with receiver(tmp_path / "home", tls={**ours.table, "crl": str(authority.revoke())}) as node:
+        authority.revoke(stolen)
+        refused(node, stolen.dcmtk, ct_files[0])
+
+
+@pytest.mark.peer
+def test_a_revocation_list_out_of_its_time_lets_nobody_in(
+    tmp_path: Path, ct_files: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, valid = authority.issue("node"), authority.issue("valid")
+    with receiver(tmp_path / "home", tls={**ours.table, "crl": str(authority.revoke(days=(-9, -2)))}) as node:
+        refused(node, valid.dcmtk, ct_files[0])
+        assert_logged(capfd, "was to be replaced by", "TLS handshake failed", "CRL has expired")
+
+
+@pytest.mark.peer
+def test_an_authority_without_a_revocation_list_is_not_believed(tmp_path: Path, ct_files: list[Path]) -> None:
+    authority, other = Authority(tmp_path / "authority"), Authority(tmp_path / "other", "Other CA")
+    ours, valid = authority.issue("node"), authority.issue("valid")
+    assert other.file.is_file()
+    with receiver(tmp_path / "home", tls={**ours.table, "crl": str(other.revoke())}) as node:
+        refused(node, valid.dcmtk, ct_files[0])
+
+
 @pytest.mark.peer
 def test_an_unknown_title_is_refused_over_tls_too(
     tmp_path: Path, node_credentials: Credentials, scanner: Credentials, ct_files: list[Path]

@@ -19,7 +19,7 @@ from dicom_node.deliver.association import open_association
 from dicom_node.ledger.commitment_requests import CommitmentRequest, Sender
 from dicom_node.ledger.database import open_database
 from dicom_node.ledger.intake import Intake
-from dicom_node.settings import Settings
+from dicom_node.settings import Settings, parse_settings
 from dicom_node.storage_commitment import (
     CLASS_CONFLICT,
     DUPLICATE_TRANSACTION,
@@ -168,6 +168,28 @@ def test_what_is_asked_again_while_it_is_being_answered_stays_due(tmp_path: Path
     assert requests.take("1.2.3", [Reference(CT, "1.2.3.4")], now=1001.0, **sender) == "again"
     requests.note(being_answered, next_at=None, message=None)
     assert requests.senders_due(1001.0) == (Sender(**sender),)
+
+
+class SlowIntake(Intake):
+    """A record whose files take ten minutes each to read, by a clock of its own, while another worker looks on."""
+
+    now = 1000.0
+
+    def find(self, _: str) -> None:
+        self.now += 600.0
+        assert self.commitment_requests.claim_due(Sender(SCANNER, "127.0.0.1"), self.now, 60.0) is None
+
+
+def test_a_request_whose_files_take_long_to_read_is_not_taken_by_another_worker(tmp_path: Path) -> None:
+    intake = SlowIntake(open_database(f"sqlite:///{tmp_path / 'node.sqlite'}"))
+    asked = [Reference(CT, f"1.2.3.{number}") for number in range(3)]
+    intake.commitment_requests.take("1.2.3", asked, calling_ae=SCANNER, address="127.0.0.1", now=intake.now)
+    with scanner() as (port, reports):
+        peers = [{"ae_title": SCANNER, "address": "127.0.0.1", "port": port}]
+        settings = parse_settings({"peer": peers}, origin="test")
+        CommitmentReports(intake.commitment_requests, intake, settings, lambda: intake.now).report_due()
+    assert [set(report.failed) for report in reports] == [set(asked)]
+    assert intake.commitment_requests.senders_due(intake.now + 1e9) == ()
 
 
 def test_a_sender_that_accepts_and_never_answers_delays_no_other(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from dicom_node.errors import SettingsError
+from dicom_node.logs import get_logger
 from dicom_node.receive.admission import Caller, contains, lack_of_security
+from dicom_node.receive.renewal import Stamp, stamp_of
 from dicom_node.secret_file import read_secret
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import PeerCertificate
 
+log = get_logger("receive")
 _LEAST_TOKEN: Final = 16
 
 
@@ -46,7 +50,9 @@ class Denial:
 
 
 class Doorkeeper:
-    """Knows the tokens of the peers.
+    """Knows the tokens of the peers, and reads their files anew when one has changed.
+
+    While what they hold now cannot be used, the tokens that were read last stay good, and the log says why.
 
     Args:
         peers: Those of the settings; one without token and certificate may not store over DICOMweb.
@@ -57,16 +63,14 @@ class Doorkeeper:
     """
 
     def __init__(self, peers: Sequence[PeerTable]) -> None:
-        self._peers = [
-            (peer, _token_digest(peer.token_file) if peer.token_file is not None else None)
-            for peer in peers
-            if peer.may_use_dicomweb
-        ]
-        _require_own_tokens(self._peers)
+        self._named = [peer for peer in peers if peer.may_use_dicomweb]
+        self._lock = threading.Lock()
+        self._stamps = self._stamps_now()
+        self._peers = _with_tokens(self._named)
 
     def admit(self, caller: WebCaller) -> PeerTable | Denial:
         """The first peer that fits the address, the certificate and the token of a caller, else why none does."""
-        near = [entry for entry in self._peers if contains(entry[0].address, caller.address)]
+        near = [entry for entry in self._current() if contains(entry[0].address, caller.address)]
         if not near:
             return Denial(403, "no [[peer]] with a token or certificate has this address")
         shown = _digest_of_bearer(caller.authorization)
@@ -78,6 +82,21 @@ class Doorkeeper:
             lacks.append(f'"{peer.ae_title}" {lack}')
         return Denial(401, "; ".join(lacks))
 
+    def _current(self) -> list[tuple[PeerTable, bytes | None]]:
+        with self._lock:
+            stamps = self._stamps_now()
+            if stamps != self._stamps:
+                self._stamps = stamps  # taken before reading: a change in between is seen by the next request
+                try:
+                    self._peers = _with_tokens(self._named)
+                    log.info("token files read anew")
+                except SettingsError as error:
+                    log.warning("token files cannot be used, the tokens read before stay good", reason=error.message)
+            return self._peers
+
+    def _stamps_now(self) -> list[Stamp]:
+        return [stamp_of(peer.token_file) for peer in self._named if peer.token_file is not None]
+
 
 def require_tokens(settings: Settings) -> None:
     """Check every token's file, so that a node does not start with one that cannot work.
@@ -87,6 +106,12 @@ def require_tokens(settings: Settings) -> None:
     """
     if settings.dicomweb.port is not None:
         Doorkeeper(settings.peers)
+
+
+def _with_tokens(peers: Sequence[PeerTable]) -> list[tuple[PeerTable, bytes | None]]:
+    entries = [(peer, _token_digest(peer.token_file) if peer.token_file is not None else None) for peer in peers]
+    _require_own_tokens(entries)
+    return entries
 
 
 def _as_dicom_caller(peer: PeerTable, caller: WebCaller) -> Caller:

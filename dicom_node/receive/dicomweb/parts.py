@@ -37,14 +37,24 @@ class Parts:
         most: How many parts a request may have.
         limits: ``instance_bytes`` and ``instance_seconds``, of one part.
         memory: What all that arrive together may take; given back as each part is stored.
+        refuse: Told of each part that is refused without being given to ``store``; gives the answer back.
     """
 
-    def __init__(self, boundary: bytes, store: Store, most: int, limits: LimitsTable, memory: ReceivingMemory) -> None:
+    def __init__(
+        self,
+        boundary: bytes,
+        store: Store,
+        most: int,
+        limits: LimitsTable,
+        memory: ReceivingMemory,
+        refuse: Callable[[Answer], Answer],
+    ) -> None:
         self.outcome = Outcome()
         self._store = store
         self._most = most
         self._limits = limits
         self._memory = memory
+        self._refuse = refuse
         self._begun = 0
         self._is_over = False
         self._file = ArrivingFile()
@@ -90,7 +100,9 @@ class Parts:
         if not self._is_over:
             if not self.outcome.parts:
                 raise RequestRefused(400, "the body ended before its first part did")
-            self.outcome.add(self._file.meta, Answer(CANNOT_UNDERSTAND, "the body ended inside this part"))
+            self.outcome.add(
+                self._file.meta, self._refuse(Answer(CANNOT_UNDERSTAND, "the body ended inside this part"))
+            )
         elif not self.outcome.parts:
             raise RequestRefused(400, "the body has no part")
 
@@ -139,9 +151,9 @@ class Parts:
     def _on_part_end(self) -> None:
         meta = self._file.meta
         if self._fault is not None:
-            self.outcome.add(None, Answer(CANNOT_UNDERSTAND, self._fault.message))
+            self.outcome.add(None, self._refuse(Answer(CANNOT_UNDERSTAND, self._fault.message)))
         elif meta is None:
-            self.outcome.add(None, Answer(CANNOT_UNDERSTAND, "a part ended inside its file meta"))
+            self.outcome.add(None, self._refuse(Answer(CANNOT_UNDERSTAND, "a part ended inside its file meta")))
         else:
             self.outcome.add(meta, self._store(meta, self._file))
         self.release()

@@ -14,9 +14,10 @@ from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.receive.dicomweb.connection import HttpConnection
 from dicom_node.receive.dicomweb.service import StoreService
+from dicom_node.receive.renewal import RenewedContext
 from dicom_node.receive.server import ConnectionGate
 from dicom_node.settings import Settings
-from dicom_node.tls import peer_certificate, reason_of, server_context
+from dicom_node.tls import peer_certificate, reason_of
 
 _log = get_logger("receive")
 _END_SECONDS: Final = 2.0
@@ -146,7 +147,7 @@ class StoreServer(socketserver.ThreadingTCPServer):
         if self._tls is None:
             return request
         request.settimeout(self._settings.limits.negotiation_seconds)
-        secured = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        secured = self._tls.current().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
         try:
             secured.do_handshake()
         except OSError:
@@ -165,11 +166,13 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+def _tls_context(settings: Settings) -> RenewedContext | None:
     if not settings.dicomweb.tls or settings.tls is None:
         return None
-    context = server_context(settings.tls)
+    return RenewedContext(settings.tls, _for_http)
+
+
+def _for_http(context: ssl.SSLContext) -> None:
     # Whoever is known by a token has no need of a certificate; one that is shown has to be good.
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -131,6 +131,7 @@ class StoreService:
             self._settings.dicomweb.parts,
             self._settings.limits,
             self._reach.memory,
+            lambda answer: self._reach.desk.refuse(answer, peer.ae_title),
         )
         try:
             return self._answer_to(connection, parts, peer, address)
@@ -169,10 +170,14 @@ class StoreService:
         self, key: object, meta: FileMeta, file: ArrivingFile, wanted: StoreRequest, peer: PeerTable
     ) -> Answer:
         if meta.sop_class_uid not in self._classes:
-            return _refused(meta, Answer(SOP_CLASS_NOT_SUPPORTED, f"SOP class {meta.sop_class_uid[:64]} is not taken"))
+            return self._refused(
+                meta, peer, Answer(SOP_CLASS_NOT_SUPPORTED, f"SOP class {meta.sop_class_uid[:64]} is not taken")
+            )
         if meta.transfer_syntax_uid not in TRANSFER_SYNTAXES:
             name = UID(meta.transfer_syntax_uid[:64]).name
-            return _refused(meta, Answer(TRANSFER_SYNTAX_NOT_SUPPORTED, f"transfer syntax {name} is not taken"))
+            return self._refused(
+                meta, peer, Answer(TRANSFER_SYNTAX_NOT_SUPPORTED, f"transfer syntax {name} is not taken")
+            )
         return self._reach.desk.store(
             lambda: Arrival(
                 sop_class_uid=meta.sop_class_uid,
@@ -187,18 +192,17 @@ class StoreService:
             peer.ae_title,
         )
 
+    def _refused(self, meta: FileMeta, peer: PeerTable, answer: Answer) -> Answer:
+        log.warning(
+            "instance refused",
+            status=f"{answer.status:04X}",
+            reason=answer.comment,
+            SOPInstanceUID=meta.sop_instance_uid[:64],
+        )
+        return self._reach.desk.refuse(answer, peer.ae_title)
+
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="dicom-node"'}
-
-
-def _refused(meta: FileMeta, answer: Answer) -> Answer:
-    log.warning(
-        "instance refused",
-        status=f"{answer.status:04X}",
-        reason=answer.comment,
-        SOPInstanceUID=meta.sop_instance_uid[:64],
-    )
-    return answer
 
 
 def _json(status: int, outcome: Outcome) -> HttpAnswer:

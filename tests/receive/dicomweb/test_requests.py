@@ -91,6 +91,23 @@ def test_a_token_that_others_can_read_stops_the_start(tmp_path: Path) -> None:
         pass
 
 
+def test_a_renewed_token_counts_without_a_restart_and_the_old_one_no_more(tmp_path: Path) -> None:
+    peer, renewed = web_peer(tmp_path), "fedcba9876543210-renewed"
+    with web_receiver(tmp_path, peer=[peer]) as node:
+        port = node.listener.dicomweb_port
+        Path(str(peer["token_file"])).write_text(renewed)
+        assert request(port, b"", Authorization=f"Bearer {renewed}").status == 400  # let in: the body is what lacks
+        assert request(port, b"").status == 401
+
+
+def test_a_renewed_token_that_cannot_be_used_leaves_the_old_one_good(tmp_path: Path) -> None:
+    peer = web_peer(tmp_path)
+    with web_receiver(tmp_path, peer=[peer]) as node:
+        Path(str(peer["token_file"])).write_text("short")
+        assert request(node.listener.dicomweb_port, b"").status == 400
+        assert request(node.listener.dicomweb_port, b"", Authorization="Bearer short").status == 401
+
+
 @pytest.mark.parametrize("content", ["", "short", "two words of a token"])
 def test_a_file_without_a_token_stops_the_start(tmp_path: Path, content: str) -> None:
     peer = web_peer(tmp_path)

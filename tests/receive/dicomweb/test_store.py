@@ -11,7 +11,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_node.ledger.counters import RECEIVED, Counters
+from dicom_node.ledger.counters import RECEIVED, REFUSED, Counters
 from dicom_node.ledger.database import open_database
 from dicom_node.receive.storing import (
     CANNOT_UNDERSTAND,
@@ -114,6 +114,18 @@ def test_an_instance_that_is_not_taken_is_named_with_the_reason(
     assert answer.status == 409
     assert reasons(answer.document, FAILED) == [reason]
     assert web.spooled == []
+
+
+def test_parts_that_are_refused_are_counted_by_status_like_refused_c_stores(
+    ct_files: list[Path], tmp_path: Path
+) -> None:
+    image = ct_files[0].read_bytes()
+    foreign_class = image.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.7\0", 1)
+    foreign_syntax = image.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.3\0", 1)
+    with web_receiver(tmp_path) as node:
+        request(node.listener.dicomweb_port, body_of([b"text", foreign_class, foreign_syntax]))
+    counted = Counters(open_database(node.settings.database_url)).counts()[REFUSED]
+    assert counted == {f"{CANNOT_UNDERSTAND:04X}": 1, f"{SOP_CLASS_NOT_SUPPORTED:04X}": 1, "C122": 1}
 
 
 def test_an_instance_of_another_study_than_the_path_names_is_refused(web: Receiver, ct_files: list[Path]) -> None:
