@@ -8,18 +8,19 @@ an upgrade), explicit priorities (none would overtake all), short polling.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, _sys_db
 from dbos._core import StepOptions
 from dbos._serialization import DBOSPortableJSONSerializer
-from sqlalchemy.exc import DBAPIError, OperationalError
 
+from dicom_node.logs import get_logger
+from dicom_node.outages import outage_of, pauses
 from dicom_node.settings import Settings
 from dicom_node.sqlite_file import require_sound
 
@@ -27,9 +28,7 @@ WORKFLOW_VERSION = "1"
 """Raised only when the order of a workflow's steps changes; pending cases of another version would wait for it."""
 POLLING_SECONDS = 0.2
 URGENT, ROUTINE = 1, 10
-OUTAGE_ATTEMPTS = 20
-"""How often a step is tried while the database server is away; with growing pauses, some hours."""
-
+_log = get_logger("engine")
 _ALIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -61,6 +60,8 @@ class Engine:
             "log_level": "WARNING",
             "enable_otlp": False,
         }
+        # the library waits while its server is away, or its SQLite file is locked; so it does while the disk is full
+        vars(_sys_db)["retriable_sqlite_exception"] = _is_waited_for
         self._dbos = DBOS(config=config)
         self._workflows: dict[str, Workflow] = {}
         self._running: set[str] = set()
@@ -117,17 +118,27 @@ class Engine:
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Within a workflow: run a function once and checkpoint its JSON result.
 
-        While the database server is away the function is tried again: that it is away is no fault of the case.
+        It outlasts an outage (:meth:`outlasting`), and so does the checkpoint.
         """
-        options: StepOptions = {
-            "name": name,
-            "retries_allowed": True,
-            "max_attempts": OUTAGE_ATTEMPTS,
-            "interval_seconds": 1.0,
-            "backoff_rate": 1.5,
-            "should_retry": _is_outage,
-        }
-        return DBOS.run_step(options, function, *arguments)
+        options: StepOptions = {"name": name, "retries_allowed": False}
+        return DBOS.run_step(options, Engine.outlasting, name, function, *arguments)
+
+    @staticmethod
+    def outlasting(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Within a workflow: call a function again for as long as the database is away or the disk is full.
+
+        That is no fault of the case: it waits, and the log says for what.
+        """
+        further = pauses()
+        while True:
+            try:
+                return function(*arguments)
+            except Exception as error:
+                if (reason := outage_of(error)) is None:
+                    raise
+                pause = next(further)
+                _log.warning("waiting", workflow=DBOS.workflow_id, step=name, reason=reason, seconds=round(pause, 1))
+                time.sleep(pause)
 
     @staticmethod
     def is_alive(workflow_id: str) -> bool:
@@ -222,14 +233,9 @@ class Engine:
         DBOS.destroy(workflow_completion_timeout_sec=patience_seconds)
 
 
-def _is_outage(error: BaseException) -> bool:
-    """Whether an error says that the database server is away or is being restarted, rather than that it refuses us."""
-    if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
-        return False
-    state = (
-        getattr(error.orig, "sqlstate", None) or ""
-    )  # PostgreSQL appendix A: 08 connection, 53 resources, 57 operator
-    return error.connection_invalidated or (isinstance(error, OperationalError) and state[:2] in {"", "08", "53", "57"})
+def _is_waited_for(error: Exception) -> bool:
+    """Whether the library tries a write of its own again: within a workflow, which would end otherwise."""
+    return DBOS.workflow_id is not None and outage_of(error) is not None
 
 
 def _sqlite_url(settings: Settings) -> str:

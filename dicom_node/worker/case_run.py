@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_node.engine import Engine
-from dicom_node.errors import NodeError, TakenOver
+from dicom_node.errors import NodeError, StorageFull, TakenOver
 from dicom_node.ledger.cases import Case, Cases, CaseState
 from dicom_node.logs import get_logger
+from dicom_node.outages import outage_of
 
 _log = get_logger("worker")
 
 STARTS_PER_STEP = 3
 """A step that began this often without ending took the process down with it each time: the case is held.
 
-An orderly stop forgives them, and what another worker takes over is another attempt, which counts from the beginning.
+What is tried again after an outage, in a process that lives, did not begin again. An orderly stop forgives them, and
+what another worker takes over is another attempt, which counts from the beginning.
 """
 
 
@@ -38,6 +40,7 @@ class CaseRun:
         steps: What is done, in order.
         attempts: Runs of a case before an error that could pass holds it.
         clock: Seconds since the epoch.
+        is_disk_full: Whether the disk of the home holds nothing more, for this case or any other.
     """
 
     def __init__(
@@ -48,12 +51,15 @@ class CaseRun:
         *,
         attempts: int,
         clock: Callable[[], float],
+        is_disk_full: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._cases = cases
         self._steps = steps
         self._attempts = attempts
         self._clock = clock
+        self._is_disk_full = is_disk_full
+        self._begun: set[tuple[str, int, str]] = set()
 
     def run(self, case_id: str, attempt: int) -> bool:
         """Carry one attempt at a case through its steps, within a workflow.
@@ -78,23 +84,46 @@ class CaseRun:
 
     def _carry_out(self, step: CaseStep, case: Case) -> bool:
         name, case_id = step.name, case.case_id
-        if self._cases.count_start(case_id, name, attempt=case.attempt) > STARTS_PER_STEP:
+        if not self._may_begin(name, case):
             self._hold(case, f"{name} began {STARTS_PER_STEP} times and took its process down each time")
             return False
         started = self._clock()
         try:
             outputs = step.perform(case)
-        except NodeError as error:
+        except Exception as error:  # whatever a case raises ends in a state a person sees; the node stays up
+            if self._is_waited_for(error):
+                self._cases.advance(
+                    case_id, step.state, self._clock(), f"waits: {outage_of(error)}", attempt=case.attempt
+                )
+                raise  # the engine tries it again
+            self._fail(name, case, error)
+            is_done = False
+        else:
+            self._cases.note_seconds(case_id, name, self._clock() - started, attempt=case.attempt)
+            self._cases.note_outputs(case_id, outputs, self._clock(), attempt=case.attempt)
+            is_done = True
+        self._begun.discard((case_id, case.attempt, name))
+        return is_done
+
+    def _is_waited_for(self, error: Exception) -> bool:
+        """Whether a step is tried again until it succeeds: not where only this case is too large for what is free."""
+        return self._is_disk_full() if isinstance(error, StorageFull) else outage_of(error) is not None
+
+    def _fail(self, name: str, case: Case, error: Exception) -> None:
+        if isinstance(error, NodeError):
             self.give_up(case, error.message, retryable=error.retryable)
-            return False
-        except Exception as error:  # noqa: BLE001 - whatever a case raises ends in a state a person sees; the node stays up
-            _log.exception("unexpected error", case=case_id[:12], step=name)
-            self.give_up(
-                case, f"{name} failed unexpectedly ({type(error).__name__}); the log says where", retryable=True
-            )
-            return False
-        self._cases.note_seconds(case_id, name, self._clock() - started, attempt=case.attempt)
-        self._cases.note_outputs(case_id, outputs, self._clock(), attempt=case.attempt)
+            return
+        _log.error("unexpected error", case=case.case_id[:12], step=name, exc_info=error)
+        reason = f"{name} failed unexpectedly ({type(error).__name__}); the log says where"
+        self.give_up(case, reason, retryable=True)
+
+    def _may_begin(self, name: str, case: Case) -> bool:
+        """Count that a step begins, where this process does not merely try again; whether it may."""
+        beginning = (case.case_id, case.attempt, name)
+        if beginning not in self._begun:
+            if self._cases.count_start(case.case_id, name, attempt=case.attempt) > STARTS_PER_STEP:
+                return False
+            self._begun.add(beginning)
         return True
 
     def give_up(self, case: Case, reason: str, *, retryable: bool) -> None:

@@ -20,6 +20,7 @@ from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.commitment_requests import CommitmentRequest, CommitmentRequests, Sender
 from dicom_node.ledger.intake import Instance, Intake
 from dicom_node.logs import get_logger
+from dicom_node.outages import outage_of
 from dicom_node.settings import Settings
 from dicom_node.storage_commitment import CLASS_CONFLICT, NO_SUCH_INSTANCE, PROCESSING_FAILURE, Reference, Report
 from dicom_node.worker.delivery_run import sender_destination
@@ -27,6 +28,7 @@ from dicom_node.worker.delivery_run import sender_destination
 _log = get_logger("worker")
 PAUSES: Final = (10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 LOOK_SECONDS: Final = 1.0
+OUTAGE_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
 """How long a sender may take over each answer."""
 SENDERS_AT_ONCE: Final = 16
@@ -55,9 +57,14 @@ class CommitmentReports:
 
     def run(self, stop: threading.Event) -> None:
         """Report until told to stop."""
-        while not stop.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not stop.wait(pause):
+            pause = LOOK_SECONDS
             try:
                 self.begin_due()
+            except SQLAlchemyError as error:
+                _log.warning("waiting", reason=outage_of(error) or type(error).__name__, seconds=OUTAGE_SECONDS)
+                pause = OUTAGE_SECONDS
             except Exception:  # noqa: BLE001 - nobody starts this thread again: no thread left, a busy ledger, all pass
                 _log.exception("requests for commitment cannot be looked at; trying again")
 

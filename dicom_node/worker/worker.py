@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from dicom_node.ledger.home import require_same_home
 from dicom_node.ledger.intake import Intake
 from dicom_node.ledger.restorations import Restorations
 from dicom_node.logs import get_logger
+from dicom_node.outages import outage_of
 from dicom_node.profiles import Profile, profile_named, require_profiles
 from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
@@ -44,6 +46,7 @@ _log = get_logger("worker")
 CASE = "case"
 CASE_QUEUE = "cases"
 LOOK_SECONDS = 0.5
+OUTAGE_SECONDS = 5.0
 WATCH_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 30
@@ -92,7 +95,14 @@ class Worker:
         self._tidied = self._beaten = float("-inf")
         self._counters = Counters(database)
         self._audit = AuditEvents(database)
-        self._run = CaseRun(self._engine, self._cases, self._steps(), attempts=settings.limits.attempts, clock=clock)
+        self._run = CaseRun(
+            self._engine,
+            self._cases,
+            self._steps(),
+            attempts=settings.limits.attempts,
+            clock=clock,
+            is_disk_full=self._is_disk_full,
+        )
         self._tenure = Tenure(database, self._engine.executor_id, _end_at_once) if settings.is_shared else None
         self._takeover = Takeover(
             database,
@@ -120,22 +130,43 @@ class Worker:
         preflight(self._settings)
         self._tell(started=True)
         _log.info("worker ready", executor=self._engine.executor_id)
-        while not stop.wait(LOOK_SECONDS):
-            try:
-                self._look()
-            except (
-                SQLAlchemyError,
-                OSError,
-            ) as error:  # a full disk, a locked ledger: both pass, and the next look goes on
-                if damage := damage_of(error):
-                    _end_at_once(damaged("the database", damage), SettingsError.exit_code)
-                _log.exception("the ledger or the spool cannot be used; trying again")
-        for case in self._cases.unfinished():
-            self._cases.forgive_starts(case.case_id)
+        pause = LOOK_SECONDS
+        while not stop.wait(pause):
+            pause = self._look_or_wait()
+        self._forgive_starts()
         self._engine.stop(patience_seconds=STOP_SECONDS)
         self._tell(started=False)
         if self._tenure is not None:  # who leaves a step behind stays on record for a while: it may be back at once
             self._tenure.end(leave=self._engine.is_idle)
+
+    def _look_or_wait(self) -> float:
+        """Look; returns the seconds until the next look, more of them where the ledger or the spool is away."""
+        try:
+            self._look()
+        except (
+            SQLAlchemyError,
+            OSError,
+        ) as error:  # a full disk, a locked ledger: both pass, and the next look goes on
+            if damage := damage_of(error):
+                _end_at_once(damaged("the database", damage), SettingsError.exit_code)
+            if (reason := outage_of(error)) is None:
+                _log.exception("the ledger or the spool cannot be used; trying again")
+            else:
+                _log.warning("waiting", reason=reason, seconds=OUTAGE_SECONDS)
+            return OUTAGE_SECONDS
+        return LOOK_SECONDS
+
+    def _forgive_starts(self) -> None:
+        """Of what an orderly stop interrupts; where that cannot be put on record it looks as if it had been killed."""
+        try:
+            for case in self._cases.unfinished():
+                self._cases.forgive_starts(case.case_id)
+        except SQLAlchemyError as error:
+            _log.warning("not on record that the node stops in good order", error=type(error).__name__)
+
+    def _is_disk_full(self) -> bool:
+        """Whether less is free than [limits] keeps free: the listener takes nothing then, either."""
+        return shutil.disk_usage(self._settings.node.home).free < self._settings.limits.free_bytes
 
     def _tell(self, *, started: bool) -> None:
         """Tell the audit trail that the worker starts or stops; a ledger that is busy keeps it from neither."""
@@ -164,7 +195,7 @@ class Worker:
     def _case(self, case_id: str, attempt: int) -> None:
         is_verified = self._engine.step("look for verified results", self._is_verified, case_id)
         if is_verified or self._run.run(case_id, attempt):
-            self._deliver.begin(case_id, attempt, self._planned(case_id))
+            self._deliver.begin(case_id, attempt, self._engine.outlasting("plan", self._planned, case_id))
             self._tidy(case_id)
 
     def _tidy(self, case_id: str) -> None:
@@ -172,7 +203,11 @@ class Worker:
             case = self._cases.get(case_id)
             for attempt in range(1, case.attempt + 1):
                 self._work(replace(case, attempt=attempt)).tidy()
-        except (NodeError, OSError) as error:  # what is not tidied takes room; it must not keep results from arriving
+        except (
+            NodeError,
+            OSError,
+            SQLAlchemyError,
+        ) as error:  # what is not tidied takes room; it must not keep results from arriving
             _log.warning("case not tidied", case=case_id[:12], reason=type(error).__name__)
 
     def _is_verified(self, case_id: str) -> bool:

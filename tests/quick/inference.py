@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dicom_node.anatomy import load_anatomy
+from dicom_node.errors import NodeError
 from dicom_node.imaging.label_volume import LabelVolume
 from dicom_node.imaging.volume import Volume
 from dicom_node.process import die_with_parent
@@ -37,9 +38,16 @@ def main() -> int:
     die_with_parent(options.parent)
     with socket.socket(fileno=options.channel) as channel, channel.makefile("rwb") as lines:
         for line in lines:
-            lines.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
+            lines.write(json.dumps(_answer_or_error(json.loads(line))).encode() + b"\n")
             lines.flush()
     return 0
+
+
+def _answer_or_error(request: dict[str, str]) -> dict[str, Any]:
+    try:
+        return _answer(request)
+    except NodeError as error:
+        return {"error": type(error).__name__, "message": error.message}
 
 
 def _answer(request: dict[str, str]) -> dict[str, Any]:
