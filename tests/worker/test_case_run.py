@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.engine import Engine
-from dicom_node.errors import SegmentationFailed, SeriesRefused
+from dicom_node.errors import SegmentationFailed, SeriesRefused, StorageFull
 from dicom_node.ledger.cases import Case, Cases
 from dicom_node.worker.case_run import STARTS_PER_STEP, CaseRun, CaseStep
 from tests.ledger.test_cases import CASE, LATER
+from tests.test_outages import of_sqlite
 
 
 class DirectEngine:
@@ -30,11 +31,15 @@ def cases(ledger: sa.Engine) -> Cases:
     return cases
 
 
-def run_once(cases: Cases, *performs: Callable[[Case], dict[str, Any]], attempt: int = 1) -> bool:
+def runner(cases: Cases, *performs: Callable[[Case], dict[str, Any]], full: bool = False) -> CaseRun:
     states = ("assembling", "segmenting", "encoding")
     steps = tuple(CaseStep(state, state, perform) for state, perform in zip(states, performs, strict=False))
-    run = CaseRun(cast(Engine, DirectEngine()), cases, steps, attempts=3, clock=lambda: 2000.0)
-    return run.run(CASE.case_id, attempt)
+    engine = cast(Engine, DirectEngine())
+    return CaseRun(engine, cases, steps, attempts=3, clock=lambda: 2000.0, is_disk_full=lambda: full)
+
+
+def run_once(cases: Cases, *performs: Callable[[Case], dict[str, Any]], attempt: int = 1) -> bool:
+    return runner(cases, *performs).run(CASE.case_id, attempt)
 
 
 def failing(error: Exception) -> Callable[[Case], dict[str, Any]]:
@@ -78,6 +83,38 @@ def test_a_step_that_kills_its_process_is_held_in_the_end(cases: Cases) -> None:
         cases.count_start(CASE.case_id, "assembling")
     assert not run_once(cases, lambda _: {})
     assert cases.get(CASE.case_id).state == "held"
+
+
+def test_an_outage_is_left_to_the_engine_and_costs_neither_a_start_nor_the_attempt(cases: Cases) -> None:
+    outages = iter([of_sqlite("SQLITE_FULL")] * 2 * STARTS_PER_STEP)
+
+    def perform(_case: Case) -> dict[str, Any]:
+        for outage in outages:
+            raise outage
+        return {"slices": 3}
+
+    run = runner(cases, perform)
+    for _ in range(2 * STARTS_PER_STEP):
+        with pytest.raises(sa.exc.OperationalError):
+            run.run(CASE.case_id, 1)
+        assert str(cases.get(CASE.case_id).reason).startswith("waits: there is no room")
+    assert run.run(CASE.case_id, 1)
+    case = cases.get(CASE.case_id)
+    assert (case.attempt, case.outputs, case.timings["assembling.starts"]) == (1, {"slices": 3}, 1)
+
+
+def test_a_step_waits_for_room_on_a_full_disk(cases: Cases) -> None:
+    run = runner(cases, failing(StorageFull("no room to write labels.npy")), full=True)
+    with pytest.raises(StorageFull):
+        run.run(CASE.case_id, 1)
+    case = cases.get(CASE.case_id)
+    assert (case.state, case.attempt, case.reason) == ("assembling", 1, "waits: no room to write labels.npy")
+
+
+def test_a_case_too_large_for_what_is_free_keeps_no_other_from_its_turn(cases: Cases) -> None:
+    assert not run_once(cases, failing(StorageFull("no room to write labels.npy")))
+    waiting = cases.get(CASE.case_id)
+    assert (waiting.state, waiting.attempt) == ("waiting", 2)
 
 
 def test_a_superseded_case_stops(cases: Cases) -> None:
