@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.robustness.listening import Watch, attack
 from tests.robustness.reading import Tally, read_damaged
+from tests.robustness.tiny import Looked, Received, receive_tiny
 
 SHARES = {"identity": 0.75, "files": 0.15, "codecs": 0.005, "sameness": 0.035, "listener": 0.06}
 WHAT = {
@@ -26,7 +27,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="deploy/bench --robustness", description=__doc__)
     parser.add_argument("--inputs", type=int, default=50_000, help="inputs in all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tiny", type=int, metavar="IMAGES", help="send so many images of 2 x 2 pixels instead")
+    parser.add_argument("--series", type=int, default=4, help="how many series the tiny images are spread over")
     options = parser.parse_args()
+    if options.tiny:
+        return _tiny(*receive_tiny(options.tiny, options.series))
     counts = {kind: max(1, round(options.inputs * share)) for kind, share in SHARES.items()}
     with ThreadPoolExecutor(max_workers=1) as beside:
         attacked = beside.submit(attack, counts.pop("listener"), options.seed, _progress)
@@ -40,6 +45,22 @@ def main() -> int:
     grown = watch.resident[1] - watch.resident[0]
     is_at_rest = watch.threads[1] <= watch.threads[0] and grown <= MOST_GROWTH
     return 0 if is_at_rest and all(tally.is_clean for tally in tallies) else 1
+
+
+def _tiny(received: Received, looked: Looked) -> int:
+    """Print what tiny images cost; 0 when each was taken and the listener kept its memory."""
+    before, peak = (size // MEBIBYTE for size in received.resident)
+    rates = ", ".join(f"{rate:.0f}" for rate in received.rates)
+    print(
+        f"{received.images} images in {received.series} series; {received.refused} refused; a second, by tenth: {rates}"
+    )
+    print(f"listener: resident {before} MiB before, {peak} MiB at its peak")
+    before, peak = (size // MEBIBYTE for size in looked.resident)
+    print(
+        f"worker: opens {looked.states} in {looked.opening_seconds:.1f} s, then looks in {looked.idle_seconds:.3f} s; "
+        f"resident {before} MiB before, {peak} MiB at its peak; {'; '.join(looked.reasons)}"
+    )
+    return 0 if not received.refused and received.resident[1] - received.resident[0] <= MOST_GROWTH else 1
 
 
 def _table(tallies: list[Tally]) -> str:

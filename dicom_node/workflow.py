@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -278,13 +278,13 @@ def is_unchanged(result: Mapping[str, Any]) -> bool:
     return path.is_file() and file_sha256(path) == result["sha256"]
 
 
-def read_headers(paths: Sequence[Path]) -> list[Dataset]:
-    """Every attribute but the pixels of each file, for routing.
+def read_headers(paths: Iterable[Path]) -> Iterator[Dataset]:
+    """Every attribute but the pixels of each file, for routing; one at a time, a series may have many thousands.
 
     Raises:
         InputRefused: A file is damaged.
     """
-    return [read_dataset(path, stop_before_pixels=True) for path in paths]
+    return (read_dataset(path, stop_before_pixels=True) for path in paths)
 
 
 def card_named(name: str) -> Card:
@@ -299,23 +299,25 @@ def card_named(name: str) -> Card:
         raise SettingsError(str(error)) from error
 
 
-def decide_series(router: Router, headers: Sequence[Dataset], sender: str) -> Decision:
+def decide_series(router: Router, headers: Iterable[Dataset], sender: str) -> Decision:
     """The decision that every instance of a series leads to.
 
     Raises:
         InputRefused: No rule takes the series.
         SeriesRefused: Instances of the series lead to different decisions.
     """
-    decisions = [router.decide(header, sender) for header in headers]
-    outcomes = {(item.rule, item.card, item.destinations, item.priority) for item in decisions}
-    if len(outcomes) != 1:
-        names = ", ".join(sorted({f'"{outcome[0]}"' for outcome in outcomes}))
+    decisions: dict[tuple[object, ...], Decision] = {}
+    for header in headers:
+        decision = router.decide(header, sender)
+        decisions.setdefault((decision.rule, decision.card, decision.destinations, decision.priority), decision)
+    if len(decisions) != 1:
+        names = ", ".join(sorted({f'"{outcome[0]}"' for outcome in decisions}))
         raise SeriesRefused(
             f"the images of this series lead to different decisions (rules {names}); conditions have to depend on "
             "what all images of a series share",
             kind="rules-disagree",
         )
-    return decisions[0]
+    return next(iter(decisions.values()))
 
 
 def case_identity(sop_instance_uids: Sequence[str], card_name: str | None) -> str:

@@ -52,7 +52,7 @@ def attack(inputs: int, seed: int, told: Callable[[str], None] = lambda _: None)
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         log = Path(folder) / "log"
-        with _listening(Path(folder) / "home", port, log) as process:
+        with listening(Path(folder) / "home", port, log) as process:
             watch = Watch(process, port, seed, told).run(inputs)
         for lines in log.read_text(errors="replace").split("Traceback (most recent call last)")[1:]:
             watch.find("crash", -1, f"raised in the listener: {lines[:3000]}")
@@ -60,7 +60,7 @@ def attack(inputs: int, seed: int, told: Callable[[str], None] = lambda _: None)
 
 
 @contextmanager
-def _listening(home: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def listening(home: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         command = [sys.executable, "-m", "tests.receive.serve_listener", str(home), str(port), str(os.getpid())]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
@@ -108,7 +108,7 @@ class Watch:
         self._serve_honest(inputs)
         after = self._rest(before[0])
         self.threads, self.resident = (before[0], after[0]), (before[1], after[1])
-        self.tally.peak_bytes = _status(self._process.pid, "VmHWM") * 1024
+        self.tally.peak_bytes = status(self._process.pid, "VmHWM") * 1024
         return self
 
     def _one(self, number: int) -> None:
@@ -214,8 +214,8 @@ class Watch:
         while self._open:
             self._open.popleft().close()
         pid = self._process.pid
-        wait_until(lambda: _status(pid, "Threads") <= level, REST_SECONDS if level else 3.0)
-        return _status(pid, "Threads"), _status(pid, "VmRSS") * 1024
+        wait_until(lambda: status(pid, "Threads") <= level, REST_SECONDS if level else 3.0)
+        return status(pid, "Threads"), status(pid, "VmRSS") * 1024
 
     def find(self, result: str, number: int, detail: str) -> None:
         """Count a crash or a hang."""
@@ -236,7 +236,7 @@ def _receive(peer: socket.socket) -> int:
     return header[0]
 
 
-def _status(pid: int, name: str) -> int:
+def status(pid: int, name: str) -> int:
     """A number of ``/proc/PID/status`` (proc(5)); 0 where the process is gone."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
