@@ -56,7 +56,7 @@ def test_a_structure_painted_beside_itself_comes_back() -> None:
 def test_where_all_looks_alike_the_network_is_believed() -> None:
     scores = scores_of(8 - away())
     follow_image(scores, noise(), FOLLOWING)
-    assert dice(scores.argmax(0) == 1, ball(8)) > 0.95
+    assert dice(scores.argmax(0) == 1, ball(8)) > 0.9
 
 
 def test_a_class_that_the_network_sees_nowhere_stays_away() -> None:
