@@ -79,9 +79,13 @@ def test_kubernetes_is_given_what_the_manifests_say(tmp_path: Path) -> None:
     assert mounted == [generated["metadata"]["name"]] * 2
 
 
-def test_the_graphics_card_is_added_to_the_worker_alone() -> None:
+def test_the_graphics_card_is_added_to_the_worker_alone(tmp_path: Path) -> None:
     """As a compose program reads both files, with its anchors and variables resolved."""
-    environment = {**os.environ, "NODE_PASSWORD": "one", "POSTGRES_PASSWORD": "two"}
+    podman = tmp_path / "podman"  # asked for its version and for nothing else
+    podman.write_text("#!/bin/sh\necho podman version 4.3.1\n")
+    podman.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "NODE_PASSWORD": "one", "POSTGRES_PASSWORD": "two"}
     files = ["-f", COMPOSE / "compose.yaml", "-f", COMPOSE / "compose.gpu.yaml"]
     done = subprocess.run(
         [linter("podman-compose"), *files, "config"], capture_output=True, text=True, check=True, env=environment
