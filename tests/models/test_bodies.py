@@ -36,6 +36,19 @@ def test_visceral_fat_takes_the_place_of_rims_and_never_grows_an_organ() -> None
     assert changed > 500
 
 
+def test_a_stout_body_has_fat_deep_around_its_organs_every_time() -> None:
+    def fat(seed: int, stout: float) -> int:
+        tissue, label = _kidney()
+        tissue[:, 20:] = int(Tissue.MESENTERY)
+        grow_visceral_fat(tissue, label, 3.0, Randomness(seed), stout)
+        assert bool(((label > 0) == ((tissue == Tissue.KIDNEY_CORTEX) & (label != UNSETTLED))).all())
+        return int((tissue == Tissue.VISCERAL_FAT).sum())
+
+    lean, stout = ([fat(seed, share) for seed in range(12)] for share in (0.0, 1.0))
+    assert sum(stout) > 1.2 * sum(lean)
+    assert min(stout) > 1000
+
+
 def test_visceral_fat_settles_nothing_that_the_map_left_open() -> None:
     tissue, label = _kidney()
     grow_visceral_fat(tissue, label, 4.0, Randomness(3))
