@@ -260,12 +260,15 @@ def _require_current_lists(path: Path, now: datetime) -> None:
 
 def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
     try:
-        blocks = _CRL.findall(path.read_bytes())
+        content = path.read_bytes()
+        blocks = _CRL.findall(content)
         lists = [x509.load_pem_x509_crl(block) for block in blocks]
     except ValueError as error:
         raise SettingsError(f"[tls] crl {path} holds a list that cannot be read ({error})") from error
     except OSError as error:
         raise SettingsError(f"[tls] crl {path} cannot be read: {error.strerror}") from error
+    if re.search(rb"BEGIN [A-Z0-9 ]*CERTIFICATE-----", content):  # OpenSSL would take it for one more authority
+        raise SettingsError(f"[tls] crl {path} holds certificates: expected revocation lists and nothing else")
     if not lists:
         raise SettingsError(f"[tls] crl {path} holds no revocation list in PEM form: convert one in DER form first")
     return lists

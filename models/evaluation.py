@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from models.appearance import follow_image
 from models.card import Card
 from models.fusion_evaluation import FusionRow, fusion_table
 from models.inference import load_network, predict_card, read_network
@@ -175,6 +176,7 @@ def segment(
     small = _resample(volume, grid)[0, 0]
     image = standardise(small, modality)
     logits = predict_card(network, image, modality, card)
+    follow_image(logits, image, card.appearance)
     if finish is not None:
         finish(logits)
     return _argmax_on(logits, scan.voxels.shape)

@@ -15,7 +15,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from models.appearance import follow_image
 from models.card import Card
 from models.network import NetworkShape, SharedNetwork
 from models.normalisation import kind_code
@@ -92,7 +91,7 @@ def predict_card(
     """Scores (C, k, j, i), fp32, of a standardised image of `kind` as a card asks for them.
 
     The logits of the image; with the card's test-time options their mean over the mirrored image, over the code of
-    unknown modality and over finer and coarser grids; then drawn to what the image shows (`models.appearance`).
+    unknown modality and over finer and coarser grids. What the image says of it is not in it yet (`models.appearance`).
     """
     codes = [kind, "unknown"] if card.averaging.as_unknown and kind == "MR" else [kind]
     views = [False, True] if card.averaging.flip_left_right else [False]
@@ -106,9 +105,7 @@ def predict_card(
         logits = _zoomed(logits.flip(-1) if flipped else logits, image.shape)
         total = logits if total is None else total.add_(logits)
     assert total is not None
-    total.div_(len(card.averaging.zooms) * len(codes) * len(views))
-    follow_image(total, image, card.appearance)
-    return total
+    return total.div_(len(card.averaging.zooms) * len(codes) * len(views))
 
 
 def _zoomed(volumes: Tensor, extent: Sequence[int]) -> Tensor:

@@ -133,8 +133,15 @@ def test_a_file_without_a_certificate_is_refused(credentials: Credentials) -> No
 
 
 def test_a_file_without_a_revocation_list_is_refused(credentials: Credentials) -> None:
-    tables = {"tls": {**credentials.table, "crl": str(credentials.certificate)}}
+    (empty := credentials.certificate.with_name("empty.crl")).write_text("nothing\n")
+    tables = {"tls": {**credentials.table, "crl": str(empty)}}
     with pytest.raises(SettingsError, match="holds no revocation list"):
+        require_tls(parse_settings(tables, origin="test"))
+
+
+def test_no_certificate_becomes_an_authority_by_way_of_the_revocation_lists(credentials: Credentials) -> None:
+    tables = {"tls": {**credentials.table, "crl": str(credentials.authorities)}}
+    with pytest.raises(SettingsError, match="holds certificates"):
         require_tls(parse_settings(tables, origin="test"))
 
 

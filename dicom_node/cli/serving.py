@@ -64,11 +64,12 @@ def run_worker(settings: Settings, *, supervisor: int | None) -> None:
 
     # several machines share a home on PostgreSQL: there the database tells their workers apart, not a lock on a file
     with _process(settings, "worker", supervisor=supervisor, shared=settings.is_shared) as stop:
+        worker = Worker(settings)
         try:
-            Worker(settings).run(stop)
-        except NodeError:
-            raise  # refused to start: nothing runs yet
-        except Exception:  # noqa: BLE001 - threads may still run, so the process ends here whatever was raised
+            worker.run(stop)
+        except Exception as error:  # threads may still run: then the process ends here whatever was raised
+            if isinstance(error, NodeError) and not worker.has_begun:
+                raise  # refused to start
             get_logger("worker").exception("the worker cannot go on")
             os._exit(1)
         os._exit(0)  # a step may still be running: it is repeated at the next start, like after any kill

@@ -150,12 +150,13 @@ class Cases:
         """
         final = {"finished_at": now} if state in FINAL_STATES else {}
         with self._engine.begin() as connection:
+            before = connection.scalar(sa.select(db.cases.c.state).where(db.cases.c.case_id == case_id))
             result = connection.execute(
                 sa.update(db.cases)
                 .where(_of_attempt(case_id, attempt), db.cases.c.state.not_in(FINAL_STATES))
                 .values(state=state, reason=reason, updated_at=now, **final)
             )
-            if result.rowcount and state == "assembling" and is_audited(connection):
+            if result.rowcount and state == "assembling" != before and is_audited(connection):
                 note(connection, now, *audit_facts.images_read(connection, case_id))
             return bool(result.rowcount)
 

@@ -46,19 +46,28 @@ class RenewedContext:
         self._lock = threading.Lock()
         self._stamps = self._stamps_now()
         self._context = self._made()
+        self._complaint = ""
 
     def current(self) -> ssl.SSLContext:
         """The context for the next handshake."""
         with self._lock:
             stamps = self._stamps_now()
             if stamps != self._stamps:
-                self._stamps = stamps  # taken before reading: a change in between is seen by the next handshake
-                try:
-                    self._context = self._made()
-                    log.info("files for TLS read anew")
-                except (SettingsError, OSError) as error:
-                    log.error("files for TLS cannot be used, those read before stay good", reason=str(error))  # noqa: TRY400
+                self._renew(stamps)
             return self._context
+
+    def _renew(self, stamps: list[Stamp]) -> None:
+        """Read the files; what cannot be read is tried again at the next handshake, and told once."""
+        try:
+            self._context = self._made()
+        except (SettingsError, OSError) as error:
+            if str(error) != self._complaint:
+                log.error("files for TLS cannot be used, those read before stay good", reason=str(error))  # noqa: TRY400
+            self._complaint = str(error)
+            return
+        self._stamps = stamps  # taken before reading: a change in between is seen by the next handshake
+        self._complaint = ""
+        log.info("files for TLS read anew")
 
     def _made(self) -> ssl.SSLContext:
         context = server_context(self._table)

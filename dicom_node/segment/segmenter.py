@@ -22,6 +22,7 @@ from dicom_node.segment.grids import covering_grid, crop
 from dicom_node.segment.resampling import to_grid, to_source_with_certainty
 from dicom_node.segment.segmentation import Segmentation
 from dicom_node.segment.sureness import measure_sureness
+from models.appearance import follow_image
 from models.card import Card, load_card
 from models.inference import load_network, predict_card, standardise
 from models.network import SharedNetwork
@@ -81,17 +82,20 @@ class Segmenter:
             image, grid = network_image(volume, card)
         _require_room(grid, card)
         with _timed(seconds, "network"):
-            scores = self._scores(network, image, volume.modality, card)
+            ready = standardise(image, volume.modality)
+            scores = self._scores(network, ready, volume.modality, card)
         with _timed(seconds, "clean"):
+            sureness = measure_sureness(scores, card.structures)  # the network's own, before the image speaks
+            follow_image(scores, ready, card.appearance)
             tidy(scores, card.structures, math.prod(card.spacing_mm))
-            sureness = measure_sureness(scores, card.structures)
         with _timed(seconds, "label"):
             found, certainty = to_source_with_certainty(scores, grid, volume.geometry)
             labels = LabelVolume(found, volume.geometry, structures, certainty)
+        present = {structure.name for _, structure in labels.present()}
         return Segmentation(
             label_volume=labels,
-            confidence={structure.name: sureness[structure.name].inside for _, structure in labels.present()},
-            rim_entropy={structure.name: sureness[structure.name].rim_entropy for _, structure in labels.present()},
+            confidence={name: sure.inside for name, sure in sureness.items() if name in present},
+            rim_entropy={name: sure.rim_entropy for name, sure in sureness.items() if name in present},
             seconds=seconds,
             card=card.name,
             card_version=card.version,
@@ -113,10 +117,9 @@ class Segmenter:
         return self._networks[key]
 
     def _scores(self, running: RunningNetwork, image: Tensor, modality: str, card: Card) -> Tensor:
-        """(C, k, j, i) logits on the CPU."""
-        ready = standardise(image, modality).to(self.device)
+        """(C, k, j, i) logits of a standardised image, on the CPU."""
         try:
-            scores = predict_card(running.network, ready, modality, card, precision=running.precision)
+            scores = predict_card(running.network, image.to(self.device), modality, card, precision=running.precision)
         except torch.OutOfMemoryError as error:
             raise SegmentationFailed(f"out of memory on {self.device} for a grid of {tuple(image.shape)}") from error
         if not torch.isfinite(scores).all():

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.engine import Engine
-from dicom_node.errors import DeliveryRefused, InputRefused, NodeError, SettingsError
+from dicom_node.errors import DeliveryRefused, InputRefused, NodeError, SettingsError, StorageFull
 from dicom_node.ledger.audit_events import AuditEvents, audited
 from dicom_node.ledger.audit_facts import application
 from dicom_node.ledger.cases import Case, Cases
@@ -76,6 +76,8 @@ class Worker:
         self._cases = Cases(database)
         self._watched = clock()
         self._engine = Engine(settings)
+        self.has_begun = False
+        """Whether threads of it may run, so that only the end of the process ends them."""
         self._inference = InferenceProcess(
             threads=settings.limits.inference_threads, compiled=settings.limits.inference_compiled
         )
@@ -122,6 +124,7 @@ class Worker:
             self._tenure.begin()
         self._engine.register(CASE, self._case)
         self._engine.register(DELIVERY, self._deliver.run)
+        self.has_begun = True
         self._engine.launch()
         self._engine.declare_queue(CASE_QUEUE, concurrency=1)
         for queue, at_once in self._deliver.queues.items():
@@ -143,10 +146,7 @@ class Worker:
         """Look; returns the seconds until the next look, more of them where the ledger or the spool is away."""
         try:
             self._look()
-        except (
-            SQLAlchemyError,
-            OSError,
-        ) as error:  # a full disk, a locked ledger: both pass, and the next look goes on
+        except (SQLAlchemyError, OSError, StorageFull) as error:  # these pass, and the next look goes on
             if damage := damage_of(error):
                 _end_at_once(damaged("the database", damage), SettingsError.exit_code)
             if (reason := outage_of(error)) is None:

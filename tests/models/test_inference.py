@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.appearance import follow_image
-from models.card import Appearance, Averaging, load_card
+from models.card import Averaging, load_card
 from models.inference import load_network, predict_card, predict_fused_logits, predict_logits
 from models.network import NetworkShape, SharedNetwork
 from models.normalisation import kind_code
@@ -85,7 +84,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_zooms_answer_on_the_cards_grid(network: SharedNetwork, image: torch.Tensor) -> None:
-    card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging(), appearance=Appearance())
+    card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging())
     plain = predict_card(network, image, "CT", card, precision="fp32")
     finer = predict_card(network, image, "CT", replace(card, averaging=Averaging(zooms=(1.5,))), precision="fp32")
     both = predict_card(network, image, "CT", replace(card, averaging=Averaging(zooms=(1.0, 1.5))), precision="fp32")
@@ -94,17 +93,8 @@ def test_zooms_answer_on_the_cards_grid(network: SharedNetwork, image: torch.Ten
     torch.testing.assert_close(both, (plain + finer) / 2, atol=1e-4, rtol=1e-4)
 
 
-def test_the_answer_follows_the_image_as_the_card_says(network: SharedNetwork, image: torch.Tensor) -> None:
-    card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging(), appearance=Appearance())
-    expected = predict_card(network, image, "CT", card, precision="fp32")
-    follow_image(expected, image, Appearance(share=0.7))
-    following = replace(card, appearance=Appearance(share=0.7))
-    torch.testing.assert_close(predict_card(network, image, "CT", following, precision="fp32"), expected)
-
-
 def test_averaging_is_the_mean_of_their_views(network: SharedNetwork, image: torch.Tensor) -> None:
-    averaging = Averaging(flip_left_right=True, as_unknown=True)
-    card = replace(load_card("torso"), window=(8, 16, 16), averaging=averaging, appearance=Appearance())
+    card = replace(load_card("torso"), window=(8, 16, 16), averaging=Averaging(flip_left_right=True, as_unknown=True))
     views = [
         predict_logits(network, image.flip(-1) if flipped else image, kind_code(kind), "torso", window=(8, 16, 16),
                        precision="fp32")

@@ -52,7 +52,7 @@ class Denial:
 class Doorkeeper:
     """Knows the tokens of the peers, and reads their files anew when one has changed.
 
-    While what they hold now cannot be used, the tokens that were read last stay good, and the log says why.
+    While what one holds now cannot be used, the token that was read last from it stays good, and the log says why.
 
     Args:
         peers: Those of the settings; one without token and certificate may not store over DICOMweb.
@@ -67,6 +67,7 @@ class Doorkeeper:
         self._lock = threading.Lock()
         self._stamps = self._stamps_now()
         self._peers = _with_tokens(self._named)
+        self._complaints: list[str] = []
 
     def admit(self, caller: WebCaller) -> PeerTable | Denial:
         """The first peer that fits the address, the certificate and the token of a caller, else why none does."""
@@ -86,13 +87,31 @@ class Doorkeeper:
         with self._lock:
             stamps = self._stamps_now()
             if stamps != self._stamps:
-                self._stamps = stamps  # taken before reading: a change in between is seen by the next request
-                try:
-                    self._peers = _with_tokens(self._named)
-                    log.info("token files read anew")
-                except SettingsError as error:
-                    log.warning("token files cannot be used, the tokens read before stay good", reason=error.message)
+                self._renew(stamps)
             return self._peers
+
+    def _renew(self, stamps: list[Stamp]) -> None:
+        """Read each file by itself; what cannot be used is tried again at the next request, and told once."""
+        entries, complaints = [], []
+        for peer, known in self._peers:
+            token = known
+            try:
+                if peer.token_file is not None:
+                    token = _token_digest(peer.token_file)
+            except SettingsError as error:
+                complaints.append(error.message)
+            entries.append((peer, token))
+        try:
+            _require_own_tokens(entries)
+            self._peers = entries
+        except SettingsError as error:
+            complaints.append(error.message)
+        if complaints and complaints != self._complaints:
+            log.warning("token files cannot be used, tokens read before stay good", reason="; ".join(complaints))
+        elif not complaints:
+            self._stamps = stamps  # taken before reading: a change in between is seen by the next request
+            log.info("token files read anew")
+        self._complaints = complaints
 
     def _stamps_now(self) -> list[Stamp]:
         return [stamp_of(peer.token_file) for peer in self._named if peer.token_file is not None]

@@ -108,6 +108,17 @@ def test_a_renewed_token_that_cannot_be_used_leaves_the_old_one_good(tmp_path: P
         assert request(node.listener.dicomweb_port, b"", Authorization="Bearer short").status == 401
 
 
+def test_one_token_file_that_cannot_be_used_keeps_no_other_from_being_renewed(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir(mode=0o700)
+    broken, peer = web_peer(tmp_path / "other", ae_title="OTHER"), web_peer(tmp_path)
+    Path(str(broken["token_file"])).write_text("0123456789abcdef-of-the-other")
+    with web_receiver(tmp_path, peer=[broken, peer]) as node:
+        Path(str(broken["token_file"])).write_text("short")
+        Path(str(peer["token_file"])).write_text("fedcba9876543210-renewed")
+        assert request(node.listener.dicomweb_port, b"").status == 401
+        assert request(node.listener.dicomweb_port, b"", Authorization="Bearer fedcba9876543210-renewed").status == 400
+
+
 @pytest.mark.parametrize("content", ["", "short", "two words of a token"])
 def test_a_file_without_a_token_stops_the_start(tmp_path: Path, content: str) -> None:
     peer = web_peer(tmp_path)
