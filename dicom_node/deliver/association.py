@@ -13,6 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 
+from dicom_node.deliver.answers import keep_answers
 from dicom_node.errors import DeliveryFailed, DeliveryRefused, SettingsError
 from dicom_node.settings import DestinationTable
 from dicom_node.tls import ClientContext, client_context
@@ -151,6 +152,7 @@ def _name(destination: DestinationTable) -> str:
 
 
 def _tune(event: evt.Event) -> None:
+    keep_answers(event.assoc)
     # Nagle's algorithm and the peer's delayed acknowledgement would cost some 10 ms per message.
     connection = _connection(event)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
