@@ -13,6 +13,8 @@ from dicom_node.errors import StorageFull
 FIRST_PAUSE_SECONDS: Final = 1.0
 GROWTH: Final = 1.5
 LONGEST_PAUSE_SECONDS: Final = 30.0
+LOOK_AGAIN_SECONDS: Final = 5.0
+"""Before a loop that looks for work does so again."""
 _OF_SQLITE: Final = {
     "SQLITE_FULL": "there is no room on the disk of the database",
     # a full disk where a file is begun, grown or synced: the log, its index, the journal (sqlite.org/rescode.html)

@@ -222,8 +222,10 @@ class CaseWork:
 
     def _doubts(self, labels: LabelVolume) -> Iterator[Finding]:
         for label, structure in labels.present():
-            confidence = self.facts["confidence"].get(structure.name, 0.0)
-            if confidence < LOW_CONFIDENCE:
+            confidence = self.facts["confidence"].get(structure.name)
+            if confidence is None:
+                yield Finding(label, structure.name, "warning", "The network alone did not find it.")
+            elif confidence < LOW_CONFIDENCE:
                 text = f"The network is not sure of it (mean probability {confidence:.2f})."
                 yield Finding(label, structure.name, "warning", text)
             entropy = self.facts.get("rim_entropy", {}).get(structure.name, 0.0)

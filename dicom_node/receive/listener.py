@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ from dicom_node.receive.negotiation import caller_of, offer_what_may_be_stored, 
 from dicom_node.receive.occupancy import Occupancy
 from dicom_node.receive.offered import application_entity
 from dicom_node.receive.promptness import make_prompt
-from dicom_node.receive.renewal import RenewedContext
+from dicom_node.receive.renewal import Renewed, renewed_context
 from dicom_node.receive.server import ConnectionGate, GatedServer
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.store_exchange import exchange_directly
@@ -190,11 +191,11 @@ class Listener:
     def _bind(self) -> None:
         """Open the plain port, the TLS port or both; where one cannot be opened the other is closed again."""
         tls, any_port = self._settings.tls, self._wanted_port == 0
-        ports: list[tuple[int, RenewedContext | None]] = []
+        ports: list[tuple[int, Renewed[ssl.SSLContext] | None]] = []
         if tls is None or tls.plain:
             ports.append((self._wanted_port, None))
         if tls is not None:
-            ports.append((0 if any_port else tls.port, RenewedContext(tls)))
+            ports.append((0 if any_port else tls.port, renewed_context(tls)))
         gate = ConnectionGate(self._settings)
         try:
             for port, context in ports:
@@ -205,7 +206,7 @@ class Listener:
             self._servers = []
             raise
 
-    def _listen(self, port: int, context: RenewedContext | None, gate: ConnectionGate) -> GatedServer:
+    def _listen(self, port: int, context: Renewed[ssl.SSLContext] | None, gate: ConnectionGate) -> GatedServer:
         address = (self._settings.node.bind, port)
         desk = CommitmentDesk(self._intake.commitments, self._intake.commitment_requests, self._settings, self._now)
         handlers = [

@@ -17,7 +17,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import may_call
-from dicom_node.receive.renewal import RenewedContext
+from dicom_node.receive.renewal import Renewed
 from dicom_node.settings import LimitsTable, Settings
 from dicom_node.tls import reason_of
 
@@ -138,7 +138,7 @@ class GatedServer(ThreadedAssociationServer):
         self,
         *arguments: Any,
         gate: ConnectionGate,
-        renewed: RenewedContext | None,
+        renewed: Renewed[ssl.SSLContext] | None,
         handshake_seconds: float,
         on_failure: Callable[[str, str], None],
         **options: Any,

@@ -20,7 +20,7 @@ from dicom_node.errors import DeliveryFailed
 from dicom_node.ledger.commitment_requests import CommitmentRequest, CommitmentRequests, Sender
 from dicom_node.ledger.intake import Instance, Intake
 from dicom_node.logs import get_logger
-from dicom_node.outages import outage_of
+from dicom_node.outages import LOOK_AGAIN_SECONDS, outage_of
 from dicom_node.settings import Settings
 from dicom_node.storage_commitment import CLASS_CONFLICT, NO_SUCH_INSTANCE, PROCESSING_FAILURE, Reference, Report
 from dicom_node.worker.delivery_run import sender_destination
@@ -28,7 +28,6 @@ from dicom_node.worker.delivery_run import sender_destination
 _log = get_logger("worker")
 PAUSES: Final = (10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 LOOK_SECONDS: Final = 1.0
-OUTAGE_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
 """How long a sender may take over each answer."""
 SENDERS_AT_ONCE: Final = 16
@@ -62,11 +61,12 @@ class CommitmentReports:
             pause = LOOK_SECONDS
             try:
                 self.begin_due()
-            except SQLAlchemyError as error:
-                _log.warning("waiting", reason=outage_of(error) or type(error).__name__, seconds=OUTAGE_SECONDS)
-                pause = OUTAGE_SECONDS
-            except Exception:  # noqa: BLE001 - nobody starts this thread again: no thread left, a busy ledger, all pass
-                _log.exception("requests for commitment cannot be looked at; trying again")
+            except Exception as error:  # noqa: BLE001 - nobody starts this thread again: no thread left, a busy ledger, all pass
+                if (reason := outage_of(error)) is None:
+                    _log.exception("requests for commitment cannot be looked at; trying again")
+                else:
+                    _log.warning("waiting", reason=reason, seconds=LOOK_AGAIN_SECONDS)
+                    pause = LOOK_AGAIN_SECONDS
 
     def report_due(self) -> None:
         """Report on every request that is due; returns once all senders have been told or given up for now."""
@@ -104,8 +104,11 @@ class CommitmentReports:
             while (request := self._requests.claim_due(sender, self._clock(), LEASE_SECONDS)) is not None:
                 if not self._report(request):
                     return
-        except (SQLAlchemyError, OSError):
-            _log.exception("commitment not reported; trying again", calling_ae=sender.calling_ae)
+        except (SQLAlchemyError, OSError) as error:
+            if (reason := outage_of(error)) is None:
+                _log.exception("commitment not reported; trying again", calling_ae=sender.calling_ae)
+            else:
+                _log.warning("waiting", reason=reason, calling_ae=sender.calling_ae)
 
     def _failure(self, reference: Reference) -> int | None:
         """Failure reason of an instance (PS3.3 C.14.1.1); None where it is committed to."""

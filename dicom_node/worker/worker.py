@@ -24,7 +24,7 @@ from dicom_node.ledger.home import require_same_home
 from dicom_node.ledger.intake import Intake
 from dicom_node.ledger.restorations import Restorations
 from dicom_node.logs import get_logger
-from dicom_node.outages import outage_of
+from dicom_node.outages import LOOK_AGAIN_SECONDS, outage_of
 from dicom_node.profiles import Profile, profile_named, require_profiles
 from dicom_node.receive.spool import Spool
 from dicom_node.route.rules import compile_rules
@@ -46,7 +46,6 @@ _log = get_logger("worker")
 CASE = "case"
 CASE_QUEUE = "cases"
 LOOK_SECONDS = 0.5
-OUTAGE_SECONDS = 5.0
 WATCH_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 30
@@ -152,8 +151,8 @@ class Worker:
             if (reason := outage_of(error)) is None:
                 _log.exception("the ledger or the spool cannot be used; trying again")
             else:
-                _log.warning("waiting", reason=reason, seconds=OUTAGE_SECONDS)
-            return OUTAGE_SECONDS
+                _log.warning("waiting", reason=reason, seconds=LOOK_AGAIN_SECONDS)
+            return LOOK_AGAIN_SECONDS
         return LOOK_SECONDS
 
     def _forgive_starts(self) -> None:
@@ -203,11 +202,7 @@ class Worker:
             case = self._cases.get(case_id)
             for attempt in range(1, case.attempt + 1):
                 self._work(replace(case, attempt=attempt)).tidy()
-        except (
-            NodeError,
-            OSError,
-            SQLAlchemyError,
-        ) as error:  # what is not tidied takes room; it must not keep results from arriving
+        except (NodeError, OSError, SQLAlchemyError) as error:  # it takes room, but keeps no results from arriving
             _log.warning("case not tidied", case=case_id[:12], reason=type(error).__name__)
 
     def _is_verified(self, case_id: str) -> bool:

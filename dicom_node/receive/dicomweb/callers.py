@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from itertools import combinations
 from pathlib import Path
@@ -15,13 +15,15 @@ from typing import Final
 from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.receive.admission import Caller, contains, lack_of_security
-from dicom_node.receive.renewal import Stamp, stamp_of
+from dicom_node.receive.renewal import Renewed
 from dicom_node.secret_file import read_secret
 from dicom_node.settings import PeerTable, Settings
 from dicom_node.tls import PeerCertificate
 
 log = get_logger("receive")
 _LEAST_TOKEN: Final = 16
+_Entries = list[tuple[PeerTable, bytes | None]]
+"""Peers with the digests of their tokens."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,13 @@ class Doorkeeper:
     """
 
     def __init__(self, peers: Sequence[PeerTable]) -> None:
-        self._named = [peer for peer in peers if peer.may_use_dicomweb]
-        self._lock = threading.Lock()
-        self._stamps = self._stamps_now()
-        self._peers = _with_tokens(self._named)
-        self._complaints: list[str] = []
+        named = [peer for peer in peers if peer.may_use_dicomweb]
+        files = (peer.token_file for peer in named if peer.token_file is not None)
+        self._peers = Renewed("with tokens", files, partial(_with_tokens, named), _with_renewed_tokens)
 
     def admit(self, caller: WebCaller) -> PeerTable | Denial:
         """The first peer that fits the address, the certificate and the token of a caller, else why none does."""
-        near = [entry for entry in self._current() if contains(entry[0].address, caller.address)]
+        near = [entry for entry in self._peers.current() if contains(entry[0].address, caller.address)]
         if not near:
             return Denial(403, "no [[peer]] with a token or certificate has this address")
         shown = _digest_of_bearer(caller.authorization)
@@ -82,39 +82,6 @@ class Doorkeeper:
                 return peer
             lacks.append(f'"{peer.ae_title}" {lack}')
         return Denial(401, "; ".join(lacks))
-
-    def _current(self) -> list[tuple[PeerTable, bytes | None]]:
-        with self._lock:
-            stamps = self._stamps_now()
-            if stamps != self._stamps:
-                self._renew(stamps)
-            return self._peers
-
-    def _renew(self, stamps: list[Stamp]) -> None:
-        """Read each file by itself; what cannot be used is tried again at the next request, and told once."""
-        entries, complaints = [], []
-        for peer, known in self._peers:
-            token = known
-            try:
-                if peer.token_file is not None:
-                    token = _token_digest(peer.token_file)
-            except SettingsError as error:
-                complaints.append(error.message)
-            entries.append((peer, token))
-        try:
-            _require_own_tokens(entries)
-            self._peers = entries
-        except SettingsError as error:
-            complaints.append(error.message)
-        if complaints and complaints != self._complaints:
-            log.warning("token files cannot be used, tokens read before stay good", reason="; ".join(complaints))
-        elif not complaints:
-            self._stamps = stamps  # taken before reading: a change in between is seen by the next request
-            log.info("token files read anew")
-        self._complaints = complaints
-
-    def _stamps_now(self) -> list[Stamp]:
-        return [stamp_of(peer.token_file) for peer in self._named if peer.token_file is not None]
 
 
 def require_tokens(settings: Settings) -> None:
@@ -127,10 +94,26 @@ def require_tokens(settings: Settings) -> None:
         Doorkeeper(settings.peers)
 
 
-def _with_tokens(peers: Sequence[PeerTable]) -> list[tuple[PeerTable, bytes | None]]:
+def _with_tokens(peers: Sequence[PeerTable]) -> _Entries:
     entries = [(peer, _token_digest(peer.token_file) if peer.token_file is not None else None) for peer in peers]
     _require_own_tokens(entries)
     return entries
+
+
+def _with_renewed_tokens(known: _Entries) -> tuple[_Entries, str]:
+    """The peers with what their files hold now, each file by itself; and why some do not count."""
+    entries, complaints = [], []
+    for peer, token in known:
+        try:
+            entries.append((peer, _token_digest(peer.token_file) if peer.token_file is not None else None))
+        except SettingsError as error:
+            entries.append((peer, token))
+            complaints.append(error.message)
+    try:
+        _require_own_tokens(entries)
+    except SettingsError as error:
+        return known, "; ".join([*complaints, error.message])
+    return entries, "; ".join(complaints)
 
 
 def _as_dicom_caller(peer: PeerTable, caller: WebCaller) -> Caller:

@@ -14,7 +14,7 @@ from dicom_node.errors import SettingsError
 from dicom_node.logs import get_logger
 from dicom_node.receive.dicomweb.connection import HttpConnection
 from dicom_node.receive.dicomweb.service import StoreService
-from dicom_node.receive.renewal import RenewedContext
+from dicom_node.receive.renewal import Renewed, renewed_context
 from dicom_node.receive.server import ConnectionGate
 from dicom_node.settings import Settings
 from dicom_node.tls import peer_certificate, reason_of
@@ -166,10 +166,10 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _tls_context(settings: Settings) -> RenewedContext | None:
+def _tls_context(settings: Settings) -> Renewed[ssl.SSLContext] | None:
     if not settings.dicomweb.tls or settings.tls is None:
         return None
-    return RenewedContext(settings.tls, _for_http)
+    return renewed_context(settings.tls, _for_http)
 
 
 def _for_http(context: ssl.SSLContext) -> None:
